@@ -1,0 +1,254 @@
+//! Starting the machine's own tools: program and arguments, never a shell line, and always with a limit.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::gate::Gate;
+
+/// How long a tool may run unless its command says otherwise.
+const DEFAULT_LIMIT: Duration = Duration::from_mins(2);
+
+/// One run of a tool; prints as the line one would type.
+#[derive(Clone, Debug)]
+pub struct Command {
+    program: OsString,
+    args: Vec<OsString>,
+    input: Vec<u8>,
+    limit: Duration,
+    changes: bool,
+}
+
+impl Command {
+    /// A command that changes the machine, and so passes the gate.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            input: Vec::new(),
+            limit: DEFAULT_LIMIT,
+            changes: true,
+        }
+    }
+
+    /// A command that only looks.
+    pub fn query(program: impl Into<OsString>) -> Self {
+        Self {
+            changes: false,
+            ..Self::new(program)
+        }
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds several arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// What the tool reads on its standard input: the place for a key, never an argument.
+    #[must_use]
+    pub fn input(mut self, bytes: Vec<u8>) -> Self {
+        self.input = bytes;
+        self
+    }
+
+    /// How long the tool may run; past it, it and its children are killed.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.program.to_string_lossy())?;
+        self.args
+            .iter()
+            .try_for_each(|arg| write!(f, " {}", arg.to_string_lossy()))
+    }
+}
+
+/// Runs commands; the scripted one of the tests expects given lines and answers with recorded output.
+pub trait Runner: Send + Sync {
+    /// Runs to the end and gives the standard output.
+    ///
+    /// # Errors
+    /// A tool that is missing, fails or passes its limit; the message holds the line and what the tool said.
+    fn run(&self, command: &Command) -> Result<String>;
+}
+
+/// Runs commands on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Tools {
+    gate: Gate,
+}
+
+impl Tools {
+    /// Tools whose changing commands pass the given gate.
+    pub fn new(gate: Gate) -> Arc<Self> {
+        Arc::new(Self { gate })
+    }
+}
+
+impl Runner for Tools {
+    fn run(&self, command: &Command) -> Result<String> {
+        if command.changes {
+            self.gate.pass(command)?;
+        }
+        let started = Instant::now();
+        let (status, stdout, stderr) = finish(start(command)?, command)?;
+        tracing::debug!(command = %command, elapsed = ?started.elapsed(), %status, "ran");
+        if !status.success() {
+            bail!("`{command}`: {status}: {}", stderr.trim());
+        }
+        Ok(stdout)
+    }
+}
+
+fn start(command: &Command) -> Result<Child> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this module is the one door through which processes start"
+    )]
+    let mut process = std::process::Command::new(&command.program);
+    process
+        .args(&command.args)
+        .env("LC_ALL", "C")
+        .stdin(if command.input.is_empty() {
+            Stdio::null()
+        } else {
+            Stdio::piped()
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .with_context(|| {
+            format!(
+                "`{command}` could not be started: is {} installed?",
+                command.program.display()
+            )
+        })
+}
+
+/// Feeds and drains the child, and kills its whole process group when the limit passes.
+fn finish(mut child: Child, command: &Command) -> Result<(ExitStatus, String, String)> {
+    let group = Pid::from_child(&child);
+    let input = child.stdin.take();
+    let stdout = child
+        .stdout
+        .take()
+        .context("no pipe for the standard output")?;
+    let stderr = child
+        .stderr
+        .take()
+        .context("no pipe for the standard error")?;
+    let (done, ended) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let watchdog = scope.spawn(move || {
+            let overdue = ended.recv_timeout(command.limit) == Err(mpsc::RecvTimeoutError::Timeout);
+            if overdue {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            overdue
+        });
+        // A tool that does not read its input to the end says so by its status, not by our broken pipe.
+        scope.spawn(move || input.map(|mut pipe| pipe.write_all(&command.input)));
+        let errors = scope.spawn(move || drain(stderr));
+        let output = drain(stdout);
+        let status = child
+            .wait()
+            .with_context(|| format!("`{command}` could not be waited for"))?;
+        drop(done);
+        if watchdog.join().unwrap_or_default() {
+            bail!(
+                "`{command}` was killed: it ran longer than {:?}",
+                command.limit
+            );
+        }
+        Ok((status, output, errors.join().unwrap_or_default()))
+    })
+}
+
+fn drain(mut pipe: impl Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = pipe.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(command: &Command) -> Result<String> {
+        Tools::new(Gate::open()).run(command)
+    }
+
+    #[test]
+    fn what_the_tool_prints_comes_back() {
+        let output = run(&Command::query("cat").input(b"rows\n".to_vec()));
+
+        assert_eq!(output.expect("cat runs"), "rows\n");
+    }
+
+    #[test]
+    fn a_failure_names_the_line_and_what_the_tool_said() {
+        let error = run(&Command::query("ls").arg("/nowhere/at/all"))
+            .expect_err("there is no such directory");
+
+        assert!(
+            error
+                .to_string()
+                .starts_with("`ls /nowhere/at/all`: exit status: 2"),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("No such file or directory"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_tool_past_its_limit_is_killed_with_its_children() {
+        let started = Instant::now();
+
+        let error = run(&Command::query("sh")
+            .args(["-c", "sleep 30 & sleep 30"])
+            .limit(Duration::from_millis(100)));
+
+        assert!(
+            error
+                .expect_err("it was killed")
+                .to_string()
+                .contains("ran longer than 100ms")
+        );
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_missing_tool_is_named() {
+        let error = run(&Command::query("no-such-tool")).expect_err("there is no such tool");
+
+        assert!(
+            error.to_string().contains("is no-such-tool installed?"),
+            "{error}"
+        );
+    }
+}

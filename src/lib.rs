@@ -1,0 +1,4 @@
+//! Orlop turns the disks of a node into persistent volumes.
+
+pub mod host;
+pub mod volume;

@@ -1,0 +1,92 @@
+//! The one error of the core, whose variant says what the caller should do next.
+
+use std::io::{self, ErrorKind};
+
+/// The core's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed, by what its caller should do next (DESIGN.md §9); `csi/status.rs` gives each its gRPC code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Never ask this again: the request itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// It is gone, or never was.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// That name is already another volume, snapshot or mount.
+    #[error("{0}")]
+    Conflict(String),
+    /// An operation is really still running: ask again.
+    #[error("{0} is busy: an operation on it is still running, ask again")]
+    Busy(String),
+    /// Undo its use first: unpublish, unmount.
+    #[error("{0}")]
+    InUse(String),
+    /// Do the step before this one first: stage it.
+    #[error("{0}")]
+    NotStaged(String),
+    /// No room here: another node may have it.
+    #[error("{0}")]
+    Full(String),
+    /// Ask for another size.
+    #[error("{0}")]
+    OutOfRange(String),
+    /// This pool kind never does this call.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A page token that we did not give, or no longer know: list again from the start.
+    #[error("{0}")]
+    BadToken(String),
+    /// The machine refused; the chain says how.
+    #[error("{0:#}")]
+    Host(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Error {
+    /// A full disk is no fault of the machine's: whoever asked may find room on another node.
+    fn from(error: anyhow::Error) -> Self {
+        let full = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        match error.chain().find_map(io_kind) {
+            Some(kind) if full(kind) => Self::Full(format!("no space left: {error:#}")),
+            _ => Self::Host(error),
+        }
+    }
+}
+
+fn io_kind(cause: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+    let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    io.or_else(|| {
+        cause
+            .downcast_ref::<rustix::io::Errno>()
+            .map(|errno| io::Error::from(*errno).kind())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_sends_the_caller_to_another_node() {
+        let chain = Err::<(), _>(rustix::io::Errno::NOSPC)
+            .context("writing the record")
+            .expect_err("it is an error");
+
+        assert!(matches!(Error::from(chain), Error::Full(_)));
+    }
+
+    #[test]
+    fn the_whole_chain_is_in_the_message() {
+        let chain = Err::<(), _>(rustix::io::Errno::IO)
+            .context("writing the record")
+            .expect_err("it is an error");
+
+        assert_eq!(
+            Error::from(chain).to_string(),
+            "writing the record: Input/output error (os error 5)"
+        );
+    }
+}

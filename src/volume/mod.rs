@@ -1,0 +1,13 @@
+//! The nouns: ids, sizes, specifications, records and errors; pure, no input or output.
+
+pub mod capacity;
+pub mod error;
+pub mod id;
+pub mod record;
+pub mod spec;
+
+pub use capacity::{Bytes, CapacityRange};
+pub use error::{Error, Result};
+pub use id::{PoolName, SnapshotId, SnapshotName, VolumeId, VolumeName};
+pub use record::{Snapshot, Volume};
+pub use spec::{Access, Filesystem, Layout, Source, VolumeSpec};

@@ -1,0 +1,160 @@
+//! What is remembered about a volume or a snapshot, and the text that is kept of it beside the data.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::spec::{Access, Claim, Filesystem, Layout, Source};
+use super::{Bytes, SnapshotId, VolumeId};
+
+/// The form of record that this release writes; a newer one is refused, never guessed at.
+const VERSION: u32 = 1;
+
+/// A volume: its id and what is remembered of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its handle on the wire.
+    pub id: VolumeId,
+    /// What is stored beside it.
+    pub record: VolumeRecord,
+}
+
+/// A snapshot: its id and what is remembered of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its handle on the wire.
+    pub id: SnapshotId,
+    /// What is stored beside it.
+    pub record: SnapshotRecord,
+}
+
+/// What is stored beside a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct VolumeRecord {
+    /// The form of this record.
+    pub version: u32,
+    /// The name under which the caller made it.
+    pub csi_name: String,
+    /// Its size.
+    pub size: Bytes,
+    /// Directory or block device.
+    pub access: Access,
+    /// Tree or image.
+    pub layout: Layout,
+    /// The filesystem that was made in it; none in trees and block volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Filesystem>,
+    /// Where its first content came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whose it is.
+    #[serde(default)]
+    pub claim: Claim,
+    /// Whether it lives only as long as one pod.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ephemeral: bool,
+}
+
+/// What is stored beside a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SnapshotRecord {
+    /// The form of this record.
+    pub version: u32,
+    /// The name under which the caller made it.
+    pub csi_name: String,
+    /// The volume that it was taken of.
+    pub volume: VolumeId,
+    /// The size of that volume then: the least size of one restored from it.
+    pub size: Bytes,
+    /// What that volume was, which one restored from it is too.
+    pub access: Access,
+    /// Tree or image.
+    pub layout: Layout,
+    /// The filesystem in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Filesystem>,
+    /// When it was taken.
+    pub created: Timestamp,
+}
+
+/// A record that is kept as text beside what it describes.
+pub trait Record: Serialize + DeserializeOwned {
+    /// The form in which it was written.
+    fn version(&self) -> u32;
+
+    /// The text to keep: JSON, readable and mendable by hand.
+    fn to_text(&self) -> String {
+        serde_json::to_string_pretty(self)
+            .map(|text| text + "\n")
+            .expect("a record has only text keys")
+    }
+
+    /// Reads what [`Record::to_text`] wrote.
+    ///
+    /// # Errors
+    /// Text that is no record, or one of a newer release.
+    fn from_text(text: &[u8]) -> anyhow::Result<Self> {
+        let record: Self = serde_json::from_slice(text)?;
+        anyhow::ensure!(
+            record.version() == VERSION,
+            "it has version {}, this release reads {VERSION}",
+            record.version()
+        );
+        Ok(record)
+    }
+}
+
+impl Record for VolumeRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Record for SnapshotRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl VolumeRecord {
+    /// The record of a new volume: what `spec` asks for, as its pool decided it.
+    pub fn new(
+        spec: &super::VolumeSpec,
+        size: Bytes,
+        layout: Layout,
+        filesystem: Option<Filesystem>,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            csi_name: spec.csi_name.clone(),
+            size,
+            access: spec.access,
+            layout,
+            filesystem,
+            source: spec.source.clone(),
+            created: Timestamp::now(),
+            claim: spec.claim.clone(),
+            ephemeral: spec.ephemeral,
+        }
+    }
+}
+
+impl SnapshotRecord {
+    /// The record of a snapshot of `volume`, taken now.
+    pub fn new(csi_name: &str, volume: &Volume) -> Self {
+        let Volume { id, record } = volume;
+        Self {
+            version: VERSION,
+            csi_name: csi_name.to_owned(),
+            volume: id.clone(),
+            size: record.size,
+            access: record.access,
+            layout: record.layout,
+            filesystem: record.filesystem,
+            created: Timestamp::now(),
+        }
+    }
+}

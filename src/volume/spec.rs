@@ -1,0 +1,206 @@
+//! What a caller asks for when it creates a volume, and whether a volume is the one that was asked for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Bytes, CapacityRange, Error, PoolName, Result, SnapshotId, Volume, VolumeId, VolumeName,
+};
+
+/// How the bytes of a volume are laid out in a pool of folders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// A host directory (or subvolume), bound into the pod.
+    Tree,
+    /// A file on a loop device: a filesystem whose size is enforced everywhere, or a raw block device.
+    Image,
+}
+
+/// A filesystem that we make on a device or an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filesystem {
+    /// ext4, the default.
+    Ext4,
+    /// XFS; at least 300 MiB.
+    Xfs,
+    /// btrfs; at least 114 MiB.
+    Btrfs,
+}
+
+impl Filesystem {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
+
+    /// The kernel's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// The least size that its `mkfs` accepts.
+    pub const fn least(self) -> Bytes {
+        match self {
+            Self::Ext4 => Bytes::MIB,
+            Self::Xfs => Bytes(300 << 20),
+            Self::Btrfs => Bytes(114 << 20),
+        }
+    }
+
+    /// Reads the kernel's name of one.
+    ///
+    /// # Errors
+    /// `Invalid`, naming those that there are.
+    pub fn parse(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|known| known.name() == name)
+            .ok_or_else(|| {
+                Error::Invalid(format!(
+                    "fsType {:?} is unknown: use ext4, xfs or btrfs",
+                    name.chars().take(32).collect::<String>()
+                ))
+            })
+    }
+}
+
+impl fmt::Display for Filesystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the consumer gets to see (CSI 1.13, `VolumeCapability.access_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// A directory.
+    Mount,
+    /// A raw block device.
+    Block,
+}
+
+/// Where the first content of a volume comes from (CSI 1.13, `VolumeContentSource`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A clone of a volume.
+    Volume(VolumeId),
+    /// A restored snapshot.
+    Snapshot(SnapshotId),
+}
+
+/// Whose volume it is, for the people who read lists: what the provisioner's extra metadata says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Claim {
+    /// The claim's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The claim's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The persistent volume's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+}
+
+/// A volume as a caller asks for it, every part checked.
+#[derive(Clone, Debug)]
+pub struct VolumeSpec {
+    /// The name that the caller gave, at most 128 bytes.
+    pub csi_name: String,
+    /// The pool that the class names; without it the only pool, or the one called `default`.
+    pub pool: Option<PoolName>,
+    /// The sizes that will do.
+    pub range: CapacityRange,
+    /// Directory or block device.
+    pub access: Access,
+    /// The filesystem asked for.
+    pub filesystem: Option<Filesystem>,
+    /// The layout asked for, where the pool has a choice.
+    pub layout: Option<Layout>,
+    /// Whether a size that nothing enforces is refused.
+    pub require_quota: bool,
+    /// Where the content comes from; nothing means an empty volume.
+    pub source: Option<Source>,
+    /// Whose it is.
+    pub claim: Claim,
+    /// Whether it lives only as long as one pod (an inline volume).
+    pub ephemeral: bool,
+    /// The class's parameters that only its pool understands.
+    pub parameters: BTreeMap<String, String>,
+}
+
+impl VolumeSpec {
+    /// The name of the volume, one and the same for every repetition of the call.
+    pub fn name(&self) -> VolumeName {
+        VolumeName::from_csi(&self.csi_name)
+    }
+
+    /// Whether `volume` is what this asks for, so that a repeated create returns it.
+    ///
+    /// # Errors
+    /// `Conflict`, saying in what it differs.
+    pub fn agrees_with(&self, volume: &Volume) -> Result<()> {
+        let record = &volume.record;
+        let differs = |what: &str, is: &dyn fmt::Display| {
+            Err(Error::Conflict(format!(
+                "volume {} exists already, but its {what} is {is}",
+                volume.id
+            )))
+        };
+        if record.csi_name != self.csi_name {
+            return differs("CSI name", &record.csi_name);
+        }
+        if !self.range.holds(record.size) {
+            return differs("size", &record.size);
+        }
+        if record.access != self.access {
+            return differs(
+                "access type",
+                &if record.access == Access::Block {
+                    "block"
+                } else {
+                    "mount"
+                },
+            );
+        }
+        if self
+            .filesystem
+            .is_some_and(|asked| record.filesystem.is_some_and(|is| is != asked))
+        {
+            return differs(
+                "filesystem",
+                &record.filesystem.map_or("none", Filesystem::name),
+            );
+        }
+        if self.layout.is_some_and(|asked| asked != record.layout) {
+            return differs(
+                "layout",
+                &if record.layout == Layout::Tree {
+                    "tree"
+                } else {
+                    "image"
+                },
+            );
+        }
+        if record.source != self.source {
+            return differs(
+                "source",
+                &match &record.source {
+                    None => "nothing: it was made empty".to_owned(),
+                    Some(Source::Volume(id)) => format!("volume {id}"),
+                    Some(Source::Snapshot(id)) => format!("snapshot {id}"),
+                },
+            );
+        }
+        Ok(())
+    }
+}
