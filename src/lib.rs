@@ -1,4 +1,6 @@
 //! Orlop turns the disks of a node into persistent volumes.
 
+pub mod csi;
 pub mod host;
+pub mod names;
 pub mod volume;

@@ -1,0 +1,3 @@
+//! The wire: what CSI clients and the kubelet say and hear, and the sockets they say it on.
+
+pub mod proto;
