@@ -15,7 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include_imports(true)
         .include_source_info(true)
         .open_files(["csi.proto", "pluginregistration.proto"])?;
-    let (secretive, redaction) = redact(&compiler.descriptor_pool())?;
+    let pool = compiler.descriptor_pool();
+    let (secretive, redaction) = redact(&pool)?;
 
     tonic_prost_build::configure()
         .btree_map(".")
@@ -24,11 +25,22 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     fs::write(Path::new(&out).join("redaction.rs"), redaction)?;
+    fs::write(Path::new(&out).join("methods.rs"), methods(&pool))?;
     let descriptor = compiler
         .include_source_info(false)
         .encode_file_descriptor_set();
     fs::write(Path::new(&out).join("descriptor.bin"), descriptor)?;
     Ok(())
+}
+
+/// The paths of all methods, as an expression.
+fn methods(pool: &DescriptorPool) -> String {
+    let paths: Vec<_> = pool
+        .services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()))
+        .collect();
+    format!("&{paths:?}")
 }
 
 /// The messages that hold a secret, and a `Debug` for each that hides it.

@@ -3,4 +3,6 @@
 pub mod csi;
 pub mod host;
 pub mod names;
+pub mod shutdown;
+pub mod telemetry;
 pub mod volume;

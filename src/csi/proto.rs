@@ -15,6 +15,9 @@ include!(concat!(env!("OUT_DIR"), "/redaction.rs"));
 /// All of `proto/` with its imports, as an encoded `FileDescriptorSet` that keeps the extension options.
 pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
+/// The paths of all methods that there are, such as `/csi.v1.Identity/Probe`.
+pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
 /// How a plugin makes itself known to the kubelet.
 pub mod pluginregistration {
     tonic::include_proto!("pluginregistration");
