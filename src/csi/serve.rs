@@ -1,0 +1,59 @@
+//! Serving on a socket until the process is told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tower::limit::ConcurrencyLimitLayer;
+use tracing::{info, warn};
+
+use super::observe::Observe;
+use super::socket::Socket;
+use crate::telemetry::metrics::Metrics;
+
+/// How many calls run at once; the others wait.
+const CALLS: usize = 256;
+/// How long nobody is accepted after accepting failed, as it does when descriptors run out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until the token is set, then accepts nobody, gives running calls `drain_limit` to end, and removes the socket.
+///
+/// Calls that are still running then are abandoned, with a warning; that is no error.
+pub async fn serve(
+    socket: Socket,
+    routes: Routes,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+    drain_limit: Duration,
+) -> Result<()> {
+    let Socket { listener, file } = socket;
+    let clients = UnixListenerStream::new(listener).then(async |client| {
+        if let Err(error) = &client {
+            warn!(%error, "a client could not be accepted");
+            tokio::time::sleep(PAUSE).await;
+        }
+        client
+    });
+    info!(socket = %file.path().display(), "serving");
+    let served = Server::builder()
+        .layer(Observe::new(metrics))
+        .layer(ConcurrencyLimitLayer::new(CALLS))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(clients, shutdown.cancelled());
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(drain_limit).await;
+    };
+    tokio::select! {
+        served = served => served.context("the server failed"),
+        () = overdue => {
+            warn!(limit = ?drain_limit, "calls that are still running are abandoned");
+            Ok(())
+        }
+    }
+}
