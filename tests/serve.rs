@@ -181,12 +181,13 @@ async fn a_second_server_is_refused_and_the_first_serves_on() {
 
 #[tokio::test]
 async fn a_running_call_ends_well_after_shutdown() {
-    let served = Served::start(PATIENCE);
+    let mut served = Served::start(PATIENCE);
     let call = served.slow_call().await;
 
     served.shutdown.cancel();
     until(async || refused(served.endpoint.path()).await).await;
-    assert!(!call.is_finished() && !served.server.is_finished());
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut served.server).await;
+    assert!(early.is_err(), "it waits for the call");
     served.driver.released.add_permits(1);
 
     within(call)

@@ -153,6 +153,7 @@ fn unconnected() -> io::Result<OwnedFd> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener as Plain;
+    use std::time::Duration;
 
     use tempfile::TempDir;
 
@@ -220,6 +221,19 @@ mod tests {
         }
 
         assert_eq!(sockets.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_start_waits_for_another_in_the_same_directory() {
+        let (directory, endpoint) = place();
+        let other = take_turn(directory.path()).expect("it is free");
+        let mut start = tokio::task::spawn_blocking(move || Socket::bind(&endpoint));
+
+        let early = tokio::time::timeout(Duration::from_millis(100), &mut start).await;
+        drop(other);
+
+        assert!(early.is_err(), "it is the other one's turn");
+        start.await.expect("no panic").expect("the place is free");
     }
 
     #[tokio::test]
