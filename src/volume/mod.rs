@@ -3,11 +3,13 @@
 pub mod capacity;
 pub mod error;
 pub mod id;
+pub mod options;
 pub mod record;
 pub mod spec;
 
 pub use capacity::{Bytes, CapacityRange};
 pub use error::{Error, Result};
 pub use id::{PoolName, SnapshotId, SnapshotName, VolumeId, VolumeName};
+pub use options::{AccessTime, MountAttributes, MountOptions};
 pub use record::{Snapshot, Volume};
 pub use spec::{Access, Filesystem, Layout, Source, VolumeSpec};
