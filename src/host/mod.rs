@@ -2,7 +2,14 @@
 
 pub mod clone;
 pub mod command;
+pub mod file_id;
 pub mod gate;
 pub mod progress;
 pub mod subvolume;
 pub mod tree;
+mod kernel;
+pub mod mount;
+pub mod namespace;
+mod path;
+
+pub use file_id::FileId;

@@ -1,0 +1,307 @@
+//! Mounts: what stands at one path, binding and mounting there, and taking it away again.
+
+mod detached;
+mod scratch;
+mod table;
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfsMountFlags, fstatvfs};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use super::FileId;
+use super::gate::Gate;
+use super::path::{self, Found};
+use crate::volume::{Filesystem, MountAttributes, MountOptions};
+
+pub use table::Entry;
+
+/// Looking whether a target is free and mounting on it is one step for all threads of this process, so that two
+/// volumes can not end up one above the other.
+static PLACING: Mutex<()> = Mutex::new(());
+
+/// Where kernels without the new calls prepare a bind, unless a test says otherwise.
+const SCRATCH: &str = "/run/orlop/mounts";
+
+/// What stands at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// Nothing.
+    Nothing,
+    /// A directory or a file, but no mount.
+    Plain {
+        /// Whether it is a directory.
+        directory: bool,
+    },
+    /// A mount; the top one where several are stacked.
+    Mount(Mounted),
+}
+
+/// A mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// The directory or file that is seen there: of a bind, the very one that was bound.
+    pub root: FileId,
+    /// The device that it leads to, where `root` is a device node; else 0.
+    pub rdev: u64,
+    /// Whether nothing can be written through it.
+    pub read_only: bool,
+}
+
+/// Mounts and unmounts on this machine, never through a symlink; the cost of a call does not grow with the number of
+/// mounts.
+#[derive(Clone, Debug)]
+pub struct Mounts {
+    gate: Gate,
+    new_calls: bool,
+    scratch: PathBuf,
+}
+
+impl Mounts {
+    /// With the kernel's new mount calls, and with the old ones where it lacks them.
+    pub fn new(gate: Gate) -> Self {
+        Self {
+            gate,
+            new_calls: true,
+            scratch: PathBuf::from(SCRATCH),
+        }
+    }
+
+    /// With the old calls alone, which prepare a bind in the directory `scratch`.
+    pub fn with_old_calls(gate: Gate, scratch: PathBuf) -> Self {
+        Self {
+            gate,
+            new_calls: false,
+            scratch,
+        }
+    }
+
+    /// What stands at `path`.
+    ///
+    /// # Errors
+    /// A relative path, one with `.` or `..` in it, and one with a symlink anywhere in it, which is named.
+    pub fn at(&self, path: &Path) -> Result<At> {
+        let Some(file) = path::open(path, OFlags::PATH)? else {
+            return Ok(At::Nothing);
+        };
+        describe(&file).with_context(|| format!("looking at {}", path.display()))
+    }
+
+    /// Binds the directory or block device node `from` onto `target`, without the mounts beneath it.
+    ///
+    /// The last component of `target` is made if it is missing. A read-only bind can not be written through, not even
+    /// for a moment. What is mounted beneath either of the two later is not seen in the other.
+    ///
+    /// # Errors
+    /// A symlink in either path, a `target` that is a mount already or of the wrong kind; nothing is mounted then.
+    pub fn bind(&self, from: &Path, target: &Path, attributes: MountAttributes) -> Result<()> {
+        let source = path::open(from, OFlags::PATH)?
+            .with_context(|| format!("{} does not exist", from.display()))?;
+        self.bind_descriptor(source.as_fd(), target, attributes)
+            .with_context(|| format!("binding {}", from.display()))
+    }
+
+    /// As [`Mounts::bind`], for what the caller has open; a descriptor that only names a path will do.
+    pub fn bind_descriptor(
+        &self,
+        from: BorrowedFd<'_>,
+        target: &Path,
+        attributes: MountAttributes,
+    ) -> Result<()> {
+        let directory = match path::look(from)?.kind {
+            FileType::Directory => true,
+            FileType::BlockDevice => false,
+            other => bail!("what is bound must be a directory or a block device, not a {other:?}"),
+        };
+        if self.new_calls
+            && let Some(tree) = detached::clone(from, attributes)?
+        {
+            return self.place(target, directory, |on| detached::attach(&tree, on));
+        }
+        self.place(target, directory, |on| {
+            scratch::bind(
+                &self.gate,
+                &self.scratch,
+                from,
+                directory,
+                attributes,
+                on.as_fd(),
+            )
+        })
+    }
+
+    /// Mounts the filesystem on `device` at `target`, whose last component is made if it is missing.
+    ///
+    /// XFS is mounted whatever other filesystem has the same UUID: clones stand beside their source.
+    ///
+    /// # Errors
+    /// As [`Mounts::bind`]; and what the kernel says of a filesystem or option that it does not take.
+    pub fn mount(
+        &self,
+        device: &Path,
+        filesystem: Filesystem,
+        target: &Path,
+        options: &MountOptions,
+    ) -> Result<()> {
+        let mut options = options.clone();
+        if filesystem == Filesystem::Xfs {
+            options.filesystem.push(("nouuid".to_owned(), None));
+        }
+        let what = || format!("mounting {filesystem} from {}", device.display());
+        // A replayed log is a change to the device, even if the mount is never seen.
+        self.gate.pass(what())?;
+        if self.new_calls
+            && let Some(tree) =
+                detached::filesystem(device, filesystem, &options).with_context(what)?
+        {
+            return self
+                .place(target, true, |on| detached::attach(&tree, on))
+                .with_context(what);
+        }
+        self.place(target, true, |on| {
+            scratch::mount(device, filesystem, &options, on.as_fd())
+        })
+        .with_context(what)
+    }
+
+    /// Unmounts the top mount at `path`.
+    ///
+    /// # Errors
+    /// A path that is no mount, or a symlink; and `EBUSY` in the chain when something still uses it.
+    pub fn unmount(&self, path: &Path) -> Result<()> {
+        let absent = || format!("{} is not mounted", path.display());
+        let (parent, name) = path::open_parent(path)?.with_context(absent)?;
+        let file = path::open_in(&parent, name, path)?.with_context(absent)?;
+        ensure!(path::look(&file)?.is_mount, "{}", absent());
+        // An open descriptor is a use of the mount too.
+        drop(file);
+        self.gate
+            .pass(format_args!("unmounting {}", path.display()))?;
+        let below = path::by_descriptor(&parent).join(name);
+        match rustix::mount::unmount(below, UnmountFlags::NOFOLLOW) {
+            Err(Errno::BUSY) => Err(Errno::BUSY).with_context(|| {
+                format!(
+                    "{} is still in use: a process has a file open in it or stands in it, or something is mounted beneath",
+                    path.display()
+                )
+            }),
+            done => done.with_context(|| format!("unmounting {}", path.display())),
+        }
+    }
+
+    /// Removes a target that is no mount: an empty directory or an empty file; one that is missing is fine.
+    ///
+    /// # Errors
+    /// A mount, a symlink, and anything with content: nothing is removed then.
+    pub fn remove_target(&self, path: &Path) -> Result<()> {
+        let Some((parent, name)) = path::open_parent(path)? else {
+            return Ok(());
+        };
+        let Some(file) = path::open_in(&parent, name, path)? else {
+            return Ok(());
+        };
+        let found = path::look(&file)?;
+        ensure!(!found.is_mount, "{} is still mounted", path.display());
+        let flags = match found.kind {
+            FileType::Directory => AtFlags::REMOVEDIR,
+            FileType::RegularFile if found.size == 0 => AtFlags::empty(),
+            _ => bail!(
+                "{} has content: it is not removed, look whose it is",
+                path.display()
+            ),
+        };
+        self.gate
+            .pass(format_args!("removing {}", path.display()))?;
+        match rustix::fs::unlinkat(&parent, name, flags) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(Errno::NOTEMPTY) => Err(Errno::NOTEMPTY).with_context(|| {
+                format!(
+                    "{} has content: it is not removed, look whose it is",
+                    path.display()
+                )
+            }),
+            done => done.with_context(|| format!("removing {}", path.display())),
+        }
+    }
+
+    /// Everything that is mounted; reads the whole table, so only for start-up and `doctor`.
+    pub fn all(&self) -> Result<Vec<Entry>> {
+        table::read()
+    }
+
+    /// Removes what a crash left behind of a bind with the old calls; nothing left is fine.
+    pub fn sweep(&self) -> Result<()> {
+        scratch::sweep(&self.gate, &self.scratch)
+    }
+
+    /// Has `attach` mount something on `target`, once that is there, of the right kind and no mount.
+    fn place(
+        &self,
+        target: &Path,
+        directory: bool,
+        attach: impl FnOnce(&OwnedFd) -> Result<()>,
+    ) -> Result<()> {
+        let shown = target.display();
+        let (parent, name) = path::open_parent(target)?
+            .with_context(|| format!("the directory that {shown} is to be in does not exist"))?;
+        // What it guards is in the kernel, and whole even if a thread died holding it.
+        let _placing = PLACING.lock().unwrap_or_else(PoisonError::into_inner);
+        let on = match path::open_in(&parent, name, target)? {
+            Some(on) => on,
+            None => self.make_target(&parent, name, target, directory)?,
+        };
+        let found = path::look(&on)?;
+        ensure!(!found.is_mount, "{shown} is a mount already");
+        ensure!(
+            (found.kind == FileType::Directory) == directory,
+            "{shown} is {} a directory",
+            if directory { "not" } else { "unexpectedly" }
+        );
+        self.gate.pass(format_args!("mounting on {shown}"))?;
+        attach(&on).with_context(|| format!("mounting on {shown}"))
+    }
+
+    fn make_target(
+        &self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        target: &Path,
+        directory: bool,
+    ) -> Result<OwnedFd> {
+        let making = || format!("making {}", target.display());
+        self.gate.pass(making())?;
+        if directory {
+            rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o750)).with_context(making)?;
+        } else {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o640))
+                .with_context(making)?;
+        }
+        path::open_in(parent, name, target)?.with_context(making)
+    }
+}
+
+fn describe(file: &OwnedFd) -> Result<At> {
+    let Found {
+        id,
+        kind,
+        rdev,
+        is_mount,
+        ..
+    } = path::look(file)?;
+    if !is_mount {
+        return Ok(At::Plain {
+            directory: kind == FileType::Directory,
+        });
+    }
+    Ok(At::Mount(Mounted {
+        root: id,
+        rdev,
+        read_only: fstatvfs(file)?.f_flag.contains(StatVfsMountFlags::RDONLY),
+    }))
+}

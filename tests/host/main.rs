@@ -1,0 +1,6 @@
+//! The machine itself, on this kernel.
+
+mod mount_speed;
+mod mounts;
+mod sandbox;
+mod targets;
