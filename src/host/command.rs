@@ -24,6 +24,7 @@ pub struct Command {
     input: Vec<u8>,
     limit: Duration,
     changes: bool,
+    accepted: Vec<i32>,
 }
 
 impl Command {
@@ -35,6 +36,7 @@ impl Command {
             input: Vec::new(),
             limit: DEFAULT_LIMIT,
             changes: true,
+            accepted: vec![0],
         }
     }
 
@@ -72,6 +74,13 @@ impl Command {
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// One more exit code, beside 0, that is no failure.
+    #[must_use]
+    pub fn accept(mut self, code: i32) -> Self {
+        self.accepted.push(code);
         self
     }
 }
@@ -115,7 +124,10 @@ impl Runner for Tools {
         let started = Instant::now();
         let (status, stdout, stderr) = finish(start(command)?, command)?;
         tracing::debug!(command = %command, elapsed = ?started.elapsed(), %status, "ran");
-        if !status.success() {
+        if !status
+            .code()
+            .is_some_and(|code| command.accepted.contains(&code))
+        {
             bail!("`{command}`: {status}: {}", stderr.trim());
         }
         Ok(stdout)
@@ -223,6 +235,16 @@ mod tests {
             error.to_string().contains("No such file or directory"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_accepted_exit_code_is_no_failure() {
+        let exits = |code: &str| Command::query("sh").args(["-c", code]).accept(1);
+
+        let codes = ["exit 0", "exit 1", "exit 2", "kill $$"];
+        let ran = codes.map(|code| run(&exits(code)).is_ok());
+
+        assert_eq!(ran, [true, true, false, false]);
     }
 
     #[test]
