@@ -1,9 +1,16 @@
 //! The kernel's calls that rustix lacks, each made safe.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::c_void;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::{io, mem};
 
 use linux_raw_sys::general::mount_attr;
+use linux_raw_sys::loop_device::{
+    LOOP_CLR_FD, LOOP_CONFIGURE, LOOP_CTL_GET_FREE, LOOP_GET_STATUS64, LOOP_SET_CAPACITY,
+    loop_config, loop_info64,
+};
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 
 /// Sets attributes and propagation of the mount at the root of `tree`, and of no other.
 pub(super) fn mount_setattr(tree: &OwnedFd, attributes: &mount_attr) -> io::Result<()> {
@@ -25,4 +32,88 @@ pub(super) fn mount_setattr(tree: &OwnedFd, attributes: &mount_attr) -> io::Resu
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// The number of a loop device that was free just now.
+pub(super) fn free_loop(control: &File) -> io::Result<u32> {
+    let number = ioctl(control, LOOP_CTL_GET_FREE, &mut ())?;
+    u32::try_from(number).map_err(io::Error::other)
+}
+
+/// Attaches what `config` says to a free loop device.
+pub(super) fn configure_loop(device: &File, config: &mut loop_config) -> io::Result<()> {
+    ioctl(device, LOOP_CONFIGURE, config).map(drop)
+}
+
+/// What is attached to a loop device.
+pub(super) fn loop_status(device: &File) -> io::Result<loop_info64> {
+    let mut status = no_loop_info();
+    ioctl(device, LOOP_GET_STATUS64, &mut status)?;
+    Ok(status)
+}
+
+/// Gives a loop device the size that its file has now.
+pub(super) fn set_loop_capacity(device: &File) -> io::Result<()> {
+    ioctl(device, LOOP_SET_CAPACITY, &mut ()).map(drop)
+}
+
+/// Detaches a loop device, at once or when its last user closes it.
+pub(super) fn clear_loop(device: &File) -> io::Result<()> {
+    ioctl(device, LOOP_CLR_FD, &mut ()).map(drop)
+}
+
+/// Nothing: no offset, no limit, no flags.
+pub(super) fn no_loop_info() -> loop_info64 {
+    loop_info64 {
+        lo_device: 0,
+        lo_inode: 0,
+        lo_rdevice: 0,
+        lo_offset: 0,
+        lo_sizelimit: 0,
+        lo_number: 0,
+        lo_encrypt_type: 0,
+        lo_encrypt_key_size: 0,
+        lo_flags: 0,
+        lo_file_name: [0; 64],
+        lo_crypt_name: [0; 64],
+        lo_encrypt_key: [0; 32],
+        lo_init: [0; 2],
+    }
+}
+
+/// A request to a driver, with the argument that it is defined with.
+struct Request<'a, T> {
+    opcode: Opcode,
+    argument: &'a mut T,
+}
+
+#[expect(
+    unsafe_code,
+    reason = "rustix has none of these requests, and none of its patterns gives back the answer itself"
+)]
+// SAFETY: the pointer is that of a live argument, which may be written; only the answer is made into the output.
+unsafe impl<T> Ioctl for Request<'_, T> {
+    type Output = i32;
+
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        self.opcode
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        std::ptr::from_mut(self.argument).cast()
+    }
+
+    unsafe fn output_from_ptr(answer: IoctlOutput, _: *mut c_void) -> rustix::io::Result<i32> {
+        Ok(answer)
+    }
+}
+
+fn ioctl<T>(file: impl AsFd, opcode: Opcode, argument: &mut T) -> io::Result<i32> {
+    #[expect(unsafe_code, reason = "what a request does with memory is its own")]
+    // SAFETY: every caller, all of them above, passes the type that its request is defined with, or a request that
+    // takes no argument.
+    let answer = unsafe { rustix::ioctl::ioctl(file, Request { opcode, argument }) };
+    Ok(answer?)
 }

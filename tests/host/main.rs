@@ -1,5 +1,8 @@
 //! The machine itself, on this kernel.
 
+mod filesystems;
+mod image;
+mod loops;
 mod mount_speed;
 mod mounts;
 mod sandbox;
