@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::{io, mem};
 
 use linux_raw_sys::general::mount_attr;
+use linux_raw_sys::ioctl::{FIFREEZE, FITHAW};
 use linux_raw_sys::loop_device::{
     LOOP_CLR_FD, LOOP_CONFIGURE, LOOP_CTL_GET_FREE, LOOP_GET_STATUS64, LOOP_SET_CAPACITY,
     loop_config, loop_info64,
@@ -32,6 +33,16 @@ pub(super) fn mount_setattr(tree: &OwnedFd, attributes: &mount_attr) -> io::Resu
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Holds back all writers of the filesystem that an open directory is in, and brings it to rest on its device.
+pub(super) fn freeze(directory: impl AsFd) -> io::Result<()> {
+    ioctl(directory, FIFREEZE, &mut 0_i32).map(drop)
+}
+
+/// Lets its writers go on.
+pub(super) fn thaw(directory: impl AsFd) -> io::Result<()> {
+    ioctl(directory, FITHAW, &mut 0_i32).map(drop)
 }
 
 /// The number of a loop device that was free just now.

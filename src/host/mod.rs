@@ -4,6 +4,7 @@ pub mod clone;
 pub mod command;
 pub mod file_id;
 pub mod filesystem;
+pub mod freeze;
 pub mod gate;
 pub mod progress;
 pub mod subvolume;

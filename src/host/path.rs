@@ -18,6 +18,7 @@ pub(super) struct Found {
     pub(super) kind: FileType,
     pub(super) size: u64,
     pub(super) rdev: u64,
+    pub(super) mount_id: u64,
     pub(super) is_mount: bool,
 }
 
@@ -73,7 +74,7 @@ pub(super) fn open_in(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<Opt
 /// # Errors
 /// A kernel that can not tell whether it is a mount (before Linux 5.8).
 pub(super) fn look(file: impl AsFd) -> Result<Found> {
-    let asked = StatxFlags::BASIC_STATS;
+    let asked = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
     let found = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, asked)?;
     ensure!(
         found
@@ -86,6 +87,7 @@ pub(super) fn look(file: impl AsFd) -> Result<Found> {
         kind: FileType::from_raw_mode(found.stx_mode.into()),
         size: found.stx_size,
         rdev: rustix::fs::makedev(found.stx_rdev_major, found.stx_rdev_minor),
+        mount_id: found.stx_mnt_id,
         is_mount: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
     })
 }

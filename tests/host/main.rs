@@ -1,6 +1,7 @@
 //! The machine itself, on this kernel.
 
 mod filesystems;
+mod freezing;
 mod image;
 mod loops;
 mod mount_speed;
