@@ -1,10 +1,22 @@
 //! The wire: what CSI clients and the kubelet say and hear, and the sockets they say it on.
 
+mod controller;
 pub mod endpoint;
+mod identity;
+mod node;
 pub mod observe;
 pub mod proto;
 pub mod registration;
+mod reply;
+mod request;
 mod serve;
 pub mod socket;
+mod status;
 
+pub use controller::Controller;
+pub use identity::Identity;
+pub use node::Node;
 pub use serve::serve;
+
+/// What every method on the wire answers.
+type Reply<T> = Result<tonic::Response<T>, tonic::Status>;

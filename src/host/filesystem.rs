@@ -93,6 +93,13 @@ pub fn probe(file: &File) -> io::Result<Option<Found>> {
         .or(ext4.map(|size| found(Filesystem::Ext4, size))))
 }
 
+/// As [`probe`], for a path.
+pub fn probe_at(path: &Path) -> Result<Option<Found>> {
+    let reading = || format!("reading {}", path.display());
+    let file = File::open(path).with_context(reading)?;
+    probe(&file).with_context(reading)
+}
+
 /// Checks a filesystem that is not mounted, and mends what can be mended without losing anything.
 ///
 /// XFS and btrfs do that themselves when they are mounted.

@@ -1,12 +1,15 @@
 //! The kernel's calls that rustix lacks, each made safe.
 
-use std::ffi::c_void;
+use std::ffi::{OsStr, c_void};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::{io, mem};
 
+use linux_raw_sys::btrfs::btrfs_ioctl_dev_info_args;
 use linux_raw_sys::general::mount_attr;
-use linux_raw_sys::ioctl::{FIFREEZE, FITHAW};
+use linux_raw_sys::ioctl::{BLKROGET, BLKROSET, BTRFS_IOC_DEV_INFO, FIFREEZE, FITHAW};
 use linux_raw_sys::loop_device::{
     LOOP_CLR_FD, LOOP_CONFIGURE, LOOP_CTL_GET_FREE, LOOP_GET_STATUS64, LOOP_SET_CAPACITY,
     loop_config, loop_info64,
@@ -71,6 +74,38 @@ pub(super) fn set_loop_capacity(device: &File) -> io::Result<()> {
 /// Detaches a loop device, at once or when its last user closes it.
 pub(super) fn clear_loop(device: &File) -> io::Result<()> {
     ioctl(device, LOOP_CLR_FD, &mut ()).map(drop)
+}
+
+/// Whether a block device refuses to be written.
+pub(super) fn device_is_read_only(device: &File) -> io::Result<bool> {
+    let mut answer = 0_i32;
+    ioctl(device, BLKROGET, &mut answer)?;
+    Ok(answer != 0)
+}
+
+/// Makes a block device refuse to be written, or allows it.
+pub(super) fn set_device_read_only(device: &File, read_only: bool) -> io::Result<()> {
+    ioctl(device, BLKROSET, &mut i32::from(read_only)).map(drop)
+}
+
+/// The path of the first device of the btrfs that an open directory is in.
+pub(super) fn btrfs_device(directory: impl AsFd) -> io::Result<PathBuf> {
+    let mut info = btrfs_ioctl_dev_info_args {
+        devid: 1,
+        uuid: [0; 16],
+        bytes_used: 0,
+        total_bytes: 0,
+        fsid: [0; 16],
+        unused: [0; 377],
+        path: [0; 1024],
+    };
+    ioctl(directory, BTRFS_IOC_DEV_INFO, &mut info)?;
+    let path = info
+        .path
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default();
+    Ok(PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// Nothing: no offset, no limit, no flags.

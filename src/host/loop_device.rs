@@ -1,8 +1,11 @@
 //! Loop devices: image files seen as block devices.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::thread;
@@ -60,19 +63,8 @@ impl LoopDevices {
     ///
     /// It is known by the file itself: names change, and mean different files in different mount namespaces.
     pub fn find(&self, file: FileId) -> Result<Option<LoopDevice>> {
-        for entry in fs::read_dir("/sys/block").context("/sys/block")? {
-            let entry = entry.context("/sys/block")?;
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("loop"));
-            // Most devices are free, and are not even opened.
-            if let Some(Ok(number)) = number.map(str::parse)
-                && entry.path().join("loop").exists()
-                && let Some(found) = self.holding(number, file)?
-            {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        let number = self.all()?.get(&file).copied();
+        number.map_or(Ok(None), |number| self.holding(number, file))
     }
 
     /// Attaches `file` to a free device. The caller makes sure that no other thread attaches the same file.
@@ -153,26 +145,64 @@ impl LoopDevices {
         Ok(())
     }
 
+    /// All devices that a file is attached to, by that file.
+    pub fn all(&self) -> Result<HashMap<FileId, u32>> {
+        let mut all = HashMap::new();
+        for entry in fs::read_dir("/sys/block").context("/sys/block")? {
+            let entry = entry.context("/sys/block")?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("loop"));
+            // Most devices are free, and are not even opened.
+            if let Some(Ok(number)) = number.map(str::parse)
+                && entry.path().join("loop").exists()
+                && let Some(file) = self.file(number)?
+            {
+                all.insert(file, number);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The path that the kernel has for the file of a device: a hint, for names change.
+    pub fn path_of(&self, number: u32) -> Option<PathBuf> {
+        let path = fs::read(format!("/sys/block/loop{number}/loop/backing_file")).ok()?;
+        Some(PathBuf::from(OsString::from_vec(
+            path.trim_ascii_end().to_vec(),
+        )))
+    }
+
     /// The device of that number, if it holds `file`.
-    fn holding(&self, number: u32, file: FileId) -> Result<Option<LoopDevice>> {
-        let asking = || format!("asking {} for its file", node(number).display());
+    pub fn holding(&self, number: u32, file: FileId) -> Result<Option<LoopDevice>> {
+        let Some((device, held)) = self.attached(number)? else {
+            return Ok(None);
+        };
+        (held == file)
+            .then(|| LoopDevice::opened(number, device))
+            .transpose()
+    }
+
+    fn file(&self, number: u32) -> Result<Option<FileId>> {
+        Ok(self.attached(number)?.map(|(_, file)| file))
+    }
+
+    /// The device of that number and its file; nothing if it is gone or free.
+    fn attached(&self, number: u32) -> Result<Option<(File, FileId)>> {
         let device = match self.open(number, false) {
             Ok(device) => device,
             Err(error) if is_gone(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
         match kernel::loop_status(&device) {
-            Ok(status) => {
-                let holds = FileId {
+            Ok(status) => Ok(Some((
+                device,
+                FileId {
                     dev: status.lo_device,
                     ino: status.lo_inode,
-                } == file;
-                holds
-                    .then(|| LoopDevice::opened(number, device))
-                    .transpose()
-            }
+                },
+            ))),
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
-            Err(error) => Err(error).with_context(asking),
+            Err(error) => Err(error)
+                .with_context(|| format!("asking {} for its file", node(number).display())),
         }
     }
 
@@ -204,6 +234,11 @@ impl LoopDevices {
 }
 
 impl LoopDevice {
+    /// The open device alone.
+    pub fn into_file(self) -> File {
+        self.device
+    }
+
     fn opened(number: u32, device: File) -> Result<Self> {
         let status = kernel::loop_status(&device)
             .with_context(|| format!("asking {} for its state", node(number).display()))?;

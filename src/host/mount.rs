@@ -16,6 +16,7 @@ use rustix::mount::UnmountFlags;
 
 use super::FileId;
 use super::gate::Gate;
+use super::kernel;
 use super::path::{self, Found};
 use crate::volume::{Filesystem, MountAttributes, MountOptions};
 
@@ -90,6 +91,19 @@ impl Mounts {
             return Ok(At::Nothing);
         };
         describe(&file).with_context(|| format!("looking at {}", path.display()))
+    }
+
+    /// The device that the filesystem at `path` is on, whose number btrfs hides behind one of its own.
+    pub fn device_of(&self, path: &Path) -> Result<u64> {
+        let asking = || format!("asking {} for its device", path.display());
+        let directory =
+            path::open(path, OFlags::RDONLY | OFlags::DIRECTORY)?.with_context(asking)?;
+        let found = path::look(&directory).with_context(asking)?;
+        if rustix::fs::major(found.id.dev) != 0 {
+            return Ok(found.id.dev);
+        }
+        let device = kernel::btrfs_device(&directory).with_context(asking)?;
+        Ok(rustix::fs::stat(&device).with_context(asking)?.st_rdev)
     }
 
     /// Binds the directory or block device node `from` onto `target`, without the mounts beneath it.

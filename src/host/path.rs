@@ -38,7 +38,7 @@ pub(super) fn open(path: &Path, flags: OFlags) -> Result<Option<OwnedFd>> {
     match opened {
         Ok(file) => Ok(Some(file)),
         Err(Errno::NOENT) => Ok(None),
-        Err(Errno::LOOP) => bail!("{}", symlink_in(&path)),
+        Err(Errno::LOOP) => Err(Errno::LOOP).with_context(|| symlink_in(&path)),
         Err(errno) => Err(errno).with_context(|| format!("opening {}", path.display())),
     }
 }
@@ -61,7 +61,9 @@ pub(super) fn open_in(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<Opt
     match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Ok(file) => {
             let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
-            ensure!(kind != FileType::Symlink, "{}", symlink_in(path));
+            if kind == FileType::Symlink {
+                return Err(Errno::LOOP).with_context(|| symlink_in(path));
+            }
             Ok(Some(file))
         }
         Err(Errno::NOENT) => Ok(None),

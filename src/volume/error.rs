@@ -1,6 +1,8 @@
 //! The one error of the core, whose variant says what the caller should do next.
 
-use std::io::{self, ErrorKind};
+use std::io;
+
+use rustix::io::Errno;
 
 /// The core's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -44,23 +46,22 @@ pub enum Error {
 }
 
 impl From<anyhow::Error> for Error {
-    /// A full disk is no fault of the machine's: whoever asked may find room on another node.
+    /// Some refusals of the machine are no fault of it: a full disk sends the caller to another node, a symlink in a
+    /// path it gave is the caller's own to mend.
     fn from(error: anyhow::Error) -> Self {
-        let full = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-        match error.chain().find_map(io_kind) {
-            Some(kind) if full(kind) => Self::Full(format!("no space left: {error:#}")),
+        match error.chain().find_map(errno) {
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full(format!("no space left: {error:#}")),
+            Some(Errno::LOOP) => Self::Invalid(format!("{error:#}")),
             _ => Self::Host(error),
         }
     }
 }
 
-fn io_kind(cause: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
-    let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-    io.or_else(|| {
-        cause
-            .downcast_ref::<rustix::io::Errno>()
-            .map(|errno| io::Error::from(*errno).kind())
-    })
+fn errno(cause: &(dyn std::error::Error + 'static)) -> Option<Errno> {
+    let io = cause
+        .downcast_ref::<io::Error>()
+        .and_then(Errno::from_io_error);
+    io.or_else(|| cause.downcast_ref::<Errno>().copied())
 }
 
 #[cfg(test)]
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_sends_the_caller_to_another_node() {
-        let chain = Err::<(), _>(rustix::io::Errno::NOSPC)
+        let chain = Err::<(), _>(Errno::NOSPC)
             .context("writing the record")
             .expect_err("it is an error");
 
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_whole_chain_is_in_the_message() {
-        let chain = Err::<(), _>(rustix::io::Errno::IO)
+        let chain = Err::<(), _>(Errno::IO)
             .context("writing the record")
             .expect_err("it is an error");
 

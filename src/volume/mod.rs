@@ -11,5 +11,5 @@ pub use capacity::{Bytes, CapacityRange};
 pub use error::{Error, Result};
 pub use id::{PoolName, SnapshotId, SnapshotName, VolumeId, VolumeName};
 pub use options::{AccessTime, MountAttributes, MountOptions};
-pub use record::{Snapshot, Volume};
-pub use spec::{Access, Filesystem, Layout, Source, VolumeSpec};
+pub use record::{Record, Shape, Snapshot, SnapshotRecord, Volume, VolumeRecord};
+pub use spec::{Access, Capability, Claim, Class, Filesystem, Layout, Source, Use, VolumeSpec};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::spec::{Access, Claim, Filesystem, Layout, Source};
+use super::spec::{Access, Claim, Filesystem, Layout, Source, VolumeSpec};
 use super::{Bytes, SnapshotId, VolumeId};
 
 /// The form of record that this release writes; a newer one is refused, never guessed at.
@@ -80,10 +80,29 @@ pub struct SnapshotRecord {
     pub created: Timestamp,
 }
 
+/// The form that a pool gives a new volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Tree or image.
+    pub layout: Layout,
+    /// The filesystem to make in it; none in trees and block volumes.
+    pub filesystem: Option<Filesystem>,
+    /// The least size of such a volume.
+    pub least: Bytes,
+    /// Its size is a multiple of this.
+    pub grain: Bytes,
+}
+
 /// A record that is kept as text beside what it describes.
 pub trait Record: Serialize + DeserializeOwned {
+    /// The file beside the data that holds it.
+    const FILE: &str;
+
     /// The form in which it was written.
     fn version(&self) -> u32;
+
+    /// The space that is promised by it.
+    fn promised(&self) -> Bytes;
 
     /// The text to keep: JSON, readable and mendable by hand.
     fn to_text(&self) -> String {
@@ -108,32 +127,40 @@ pub trait Record: Serialize + DeserializeOwned {
 }
 
 impl Record for VolumeRecord {
+    const FILE: &str = "volume.json";
+
     fn version(&self) -> u32 {
         self.version
+    }
+
+    fn promised(&self) -> Bytes {
+        self.size
     }
 }
 
 impl Record for SnapshotRecord {
+    const FILE: &str = "snapshot.json";
+
     fn version(&self) -> u32 {
         self.version
+    }
+
+    /// Nothing: a snapshot never grows, and what it holds is gone from the free space already.
+    fn promised(&self) -> Bytes {
+        Bytes(0)
     }
 }
 
 impl VolumeRecord {
-    /// The record of a new volume: what `spec` asks for, as its pool decided it.
-    pub fn new(
-        spec: &super::VolumeSpec,
-        size: Bytes,
-        layout: Layout,
-        filesystem: Option<Filesystem>,
-    ) -> Self {
+    /// The record of a new volume: what `spec` asks for, in the shape that its pool gives it.
+    pub fn new(spec: &VolumeSpec, size: Bytes, shape: &Shape) -> Self {
         Self {
             version: VERSION,
             csi_name: spec.csi_name.clone(),
             size,
-            access: spec.access,
-            layout,
-            filesystem,
+            access: spec.class.access,
+            layout: shape.layout,
+            filesystem: shape.filesystem,
             source: spec.source.clone(),
             created: Timestamp::now(),
             claim: spec.claim.clone(),

@@ -1,12 +1,12 @@
 //! What a caller asks for when it creates a volume, and whether a volume is the one that was asked for.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bytes, CapacityRange, Error, PoolName, Result, SnapshotId, Volume, VolumeId, VolumeName,
+    Bytes, CapacityRange, Error, MountOptions, PoolName, Result, SnapshotId, Volume, VolumeId,
+    VolumeName,
 };
 
 /// How the bytes of a volume are laid out in a pool of folders.
@@ -27,7 +27,7 @@ pub enum Filesystem {
     Ext4,
     /// XFS; at least 300 MiB.
     Xfs,
-    /// btrfs; at least 114 MiB.
+    /// btrfs; at least 256 MiB, for the kernel grows none to less.
     Btrfs,
 }
 
@@ -44,12 +44,12 @@ impl Filesystem {
         }
     }
 
-    /// The least size that its `mkfs` accepts.
+    /// The least size at which it can be made and grown.
     pub const fn least(self) -> Bytes {
         match self {
             Self::Ext4 => Bytes::MIB,
             Self::Xfs => Bytes(300 << 20),
-            Self::Btrfs => Bytes(114 << 20),
+            Self::Btrfs => Bytes(256 << 20),
         }
     }
 
@@ -86,6 +86,30 @@ pub enum Access {
     Block,
 }
 
+/// How many may use a volume, and for what (CSI 1.13, `VolumeCapability.AccessMode`, those of a single node).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Any number on this node, to write.
+    Writers,
+    /// One on this node, to write.
+    OneWriter,
+    /// Any number on this node, to read.
+    Readers,
+}
+
+/// How a volume is to be used (CSI 1.13, `VolumeCapability`).
+#[derive(Clone, Debug)]
+pub struct Capability {
+    /// Directory or block device.
+    pub access: Access,
+    /// The filesystem expected in it.
+    pub filesystem: Option<Filesystem>,
+    /// How it is mounted.
+    pub options: MountOptions,
+    /// By how many.
+    pub usage: Use,
+}
+
 /// Where the first content of a volume comes from (CSI 1.13, `VolumeContentSource`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -111,15 +135,11 @@ pub struct Claim {
     pub volume: Option<String>,
 }
 
-/// A volume as a caller asks for it, every part checked.
+/// What kind of volume is asked for: all that decides where it can be and how much of it there is room for.
 #[derive(Clone, Debug)]
-pub struct VolumeSpec {
-    /// The name that the caller gave, at most 128 bytes.
-    pub csi_name: String,
+pub struct Class {
     /// The pool that the class names; without it the only pool, or the one called `default`.
     pub pool: Option<PoolName>,
-    /// The sizes that will do.
-    pub range: CapacityRange,
     /// Directory or block device.
     pub access: Access,
     /// The filesystem asked for.
@@ -128,14 +148,23 @@ pub struct VolumeSpec {
     pub layout: Option<Layout>,
     /// Whether a size that nothing enforces is refused.
     pub require_quota: bool,
+}
+
+/// A volume as a caller asks for it, every part checked.
+#[derive(Clone, Debug)]
+pub struct VolumeSpec {
+    /// The name that the caller gave, at most 128 bytes.
+    pub csi_name: String,
+    /// What kind of volume.
+    pub class: Class,
+    /// The sizes that will do.
+    pub range: CapacityRange,
     /// Where the content comes from; nothing means an empty volume.
     pub source: Option<Source>,
     /// Whose it is.
     pub claim: Claim,
     /// Whether it lives only as long as one pod (an inline volume).
     pub ephemeral: bool,
-    /// The class's parameters that only its pool understands.
-    pub parameters: BTreeMap<String, String>,
 }
 
 impl VolumeSpec {
@@ -156,13 +185,21 @@ impl VolumeSpec {
                 volume.id
             )))
         };
+        if self
+            .class
+            .pool
+            .as_ref()
+            .is_some_and(|pool| *pool != volume.id.pool)
+        {
+            return differs("pool", &volume.id.pool);
+        }
         if record.csi_name != self.csi_name {
             return differs("CSI name", &record.csi_name);
         }
         if !self.range.holds(record.size) {
             return differs("size", &record.size);
         }
-        if record.access != self.access {
+        if record.access != self.class.access {
             return differs(
                 "access type",
                 &if record.access == Access::Block {
@@ -173,6 +210,7 @@ impl VolumeSpec {
             );
         }
         if self
+            .class
             .filesystem
             .is_some_and(|asked| record.filesystem.is_some_and(|is| is != asked))
         {
@@ -181,7 +219,11 @@ impl VolumeSpec {
                 &record.filesystem.map_or("none", Filesystem::name),
             );
         }
-        if self.layout.is_some_and(|asked| asked != record.layout) {
+        if self
+            .class
+            .layout
+            .is_some_and(|asked| asked != record.layout)
+        {
             return differs(
                 "layout",
                 &if record.layout == Layout::Tree {

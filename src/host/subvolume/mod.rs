@@ -25,6 +25,16 @@ pub fn is_subvolume(directory: BorrowedFd<'_>) -> bool {
     top && fstatfs(directory).is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(BTRFS_MAGIC))
 }
 
+/// Refuses a directory that is not on btrfs.
+pub fn ensure_btrfs(directory: BorrowedFd<'_>) -> Result<()> {
+    let found = fstatfs(directory).context("asking for the filesystem")?;
+    ensure!(
+        u64::try_from(found.f_type) == Ok(BTRFS_MAGIC),
+        "it is another filesystem"
+    );
+    Ok(())
+}
+
 /// Makes an empty subvolume `name` in the directory `parent`.
 ///
 /// # Errors

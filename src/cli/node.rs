@@ -1,0 +1,188 @@
+//! `orlop node`: the whole CSI driver of one node, on one socket.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use super::Log;
+use crate::config::Pools;
+use crate::csi::endpoint::Endpoint;
+use crate::csi::proto::controller_server::ControllerServer;
+use crate::csi::proto::identity_server::IdentityServer;
+use crate::csi::proto::node_server::NodeServer;
+use crate::csi::socket::Socket;
+use crate::csi::{self, Controller, Identity, Node as NodeService, registration};
+use crate::driver::Driver;
+use crate::host::Host;
+use crate::host::gate::Gate;
+use crate::telemetry::http::{self, Readiness, Ready};
+use crate::telemetry::metrics::Metrics;
+use crate::{pool, shutdown};
+
+/// How long running calls may take to end after SIGTERM: less than the kubelet waits before it kills.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// How often the pools are looked at for `/readyz`.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Blocking calls at once; as many as the server admits.
+const BLOCKING_THREADS: usize = 256;
+
+#[derive(Args, Debug)]
+pub(super) struct Node {
+    /// The socket to serve on: `unix:///run/orlop/csi.sock`, or a path.
+    #[arg(
+        long,
+        env = "CSI_ENDPOINT",
+        default_value = "unix:///run/orlop/csi.sock",
+        value_name = "URL"
+    )]
+    endpoint: Endpoint,
+
+    /// The name of this node in the cluster; the host's name if left out.
+    #[arg(long = "node-name", env = "NODE_NAME", value_name = "NAME")]
+    name: Option<String>,
+
+    /// The pools file; without it one directory pool named `default` is opened below the data directory.
+    #[arg(long, env = "ORLOP_POOLS", value_name = "FILE")]
+    pools: Option<PathBuf>,
+
+    /// Where the pool `default` is when no pools file is given.
+    #[arg(
+        long,
+        env = "ORLOP_DATA",
+        default_value = "/var/lib/orlop",
+        value_name = "DIR"
+    )]
+    data: PathBuf,
+
+    /// Serve /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9099; off if left out.
+    #[arg(long, env = "ORLOP_METRICS", value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+
+    /// Register with the kubelet that watches this directory, such as `/var/lib/kubelet/plugins_registry`.
+    #[arg(long, env = "ORLOP_KUBELET_REGISTRATION", value_name = "DIR")]
+    kubelet_registration: Option<PathBuf>,
+
+    #[command(flatten)]
+    log: Log,
+}
+
+impl Node {
+    pub(super) fn run(self) -> Result<()> {
+        self.log.start()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .enable_all()
+            .build()
+            .context("starting the runtime")?;
+        let served = runtime.block_on(self.serve());
+        // A call that did not end within the drain is safe to be killed in; it must not keep the process.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        served
+    }
+
+    async fn serve(self) -> Result<()> {
+        let shutdown = shutdown::on_signal()?;
+        let driver = self.open()?;
+        let metrics = Metrics::new();
+        let socket = Socket::bind(&self.endpoint)?;
+        let mut running = tokio::task::JoinSet::new();
+        running.spawn(csi::serve(
+            socket,
+            routes(&driver),
+            Arc::clone(&metrics),
+            shutdown.clone(),
+            DRAIN_LIMIT,
+        ));
+        if let Some(address) = self.metrics {
+            let port = http::bind(address).await?;
+            running.spawn(http::serve(
+                port,
+                Arc::clone(&metrics),
+                readiness(driver, shutdown.clone()),
+                shutdown.clone(),
+            ));
+        }
+        if let Some(directory) = self.kubelet_registration {
+            let socket = Socket::bind(&registration::endpoint(&directory)?)?;
+            let (endpoint, metrics, shutdown) =
+                (self.endpoint, Arc::clone(&metrics), shutdown.clone());
+            running.spawn(async move {
+                registration::serve(socket, &endpoint, metrics, shutdown, DRAIN_LIMIT).await
+            });
+        }
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            tracing::warn!(%error, "systemd was not told that we are ready");
+        }
+        until_all_ended(running, &shutdown).await
+    }
+
+    fn open(&self) -> Result<Driver> {
+        let pools = match &self.pools {
+            Some(file) => Pools::read(file)?,
+            None => Pools::embedded(&self.data)?,
+        };
+        let host = Host::new(Gate::open());
+        let opened = pools
+            .pools
+            .iter()
+            .map(|config| pool::open(config, &host))
+            .collect::<Result<Vec<_>>>()?;
+        let node = match &self.name {
+            Some(name) => name.clone(),
+            None => rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+        };
+        Driver::new(node, opened, host)
+    }
+}
+
+fn routes(driver: &Driver) -> Routes {
+    Routes::new(IdentityServer::new(Identity::new(driver.clone())))
+        .add_service(ControllerServer::new(Controller::new(driver.clone())))
+        .add_service(NodeServer::new(NodeService::new(driver.clone())))
+}
+
+/// Waits for all servers; the first that ends, ends the others.
+async fn until_all_ended(
+    mut running: tokio::task::JoinSet<Result<()>>,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let mut outcome = Ok(());
+    while let Some(ended) = running.join_next().await {
+        shutdown.cancel();
+        let ended = ended.context("a server stopped in the middle").flatten();
+        outcome = outcome.and(ended);
+    }
+    outcome
+}
+
+/// What `/readyz` answers: the last look at the pools.
+fn readiness(driver: Driver, shutdown: CancellationToken) -> Ready {
+    let ready = Arc::new(AtomicBool::new(true));
+    let seen = Arc::clone(&ready);
+    tokio::spawn(async move {
+        loop {
+            seen.store(driver.is_ready().await, Ordering::Relaxed);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = shutdown.cancelled() => break,
+            }
+        }
+    });
+    Arc::new(move || {
+        if ready.load(Ordering::Relaxed) {
+            return Readiness::Ready;
+        }
+        Readiness::NotReady("no pool can be used: ask NodeGetStorageHealth why".to_owned())
+    })
+}

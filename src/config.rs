@@ -1,0 +1,168 @@
+//! The pools file: which pools there are, of which kind, and where.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::volume::PoolName;
+
+/// The pools of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pools {
+    /// In the order in which they are shown.
+    pub pools: Vec<Pool>,
+}
+
+/// One pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Its name, part of the ids of its volumes.
+    pub name: PoolName,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a pool is, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Host directories and image files below this directory.
+    Directory(Place),
+    /// Subvolumes and image files below this directory of a btrfs.
+    Btrfs(Place),
+}
+
+/// A directory that a pool is given for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Absolute; must exist, so that a disk that is not mounted is noticed.
+    pub path: PathBuf,
+}
+
+/// A pool as it is written: its name, and exactly one kind.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: PoolName,
+    directory: Option<Place>,
+    btrfs: Option<Place>,
+}
+
+impl<'de> Deserialize<'de> for Pool {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let Written {
+            name,
+            directory,
+            btrfs,
+        } = Written::deserialize(from)?;
+        let mut kinds = directory
+            .map(Kind::Directory)
+            .into_iter()
+            .chain(btrfs.map(Kind::Btrfs));
+        match (kinds.next(), kinds.next()) {
+            (Some(kind), None) => Ok(Self { name, kind }),
+            _ => Err(serde::de::Error::custom(format_args!(
+                "pool {name}: give it one of directory, btrfs"
+            ))),
+        }
+    }
+}
+
+impl Pools {
+    /// Reads a pools file.
+    ///
+    /// # Errors
+    /// What is wrong, with the file, the line and the key.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = fs::read_to_string(file)
+            .with_context(|| format!("reading the pools file {}", file.display()))?;
+        let pools: Self =
+            serde_yaml_ng::from_str(&text).with_context(|| file.display().to_string())?;
+        pools.check().with_context(|| file.display().to_string())?;
+        Ok(pools)
+    }
+
+    /// One directory pool named `default`, below the data directory, which is made if it is missing.
+    pub fn embedded(data: &Path) -> Result<Self> {
+        let path = std::path::absolute(data)?.join("default");
+        fs::create_dir_all(&path).with_context(|| {
+            format!(
+                "making {}: name another directory by --data",
+                path.display()
+            )
+        })?;
+        let name = "default".parse().context("the name of the embedded pool")?;
+        Ok(Self {
+            pools: vec![Pool {
+                name,
+                kind: Kind::Directory(Place { path }),
+            }],
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(
+            !self.pools.is_empty(),
+            "it names no pool: add one under `pools:`"
+        );
+        for (position, pool) in self.pools.iter().enumerate() {
+            let (Kind::Directory(place) | Kind::Btrfs(place)) = &pool.kind;
+            ensure!(
+                place.path.is_absolute(),
+                "pool {}: the path {} is not absolute",
+                pool.name,
+                place.path.display()
+            );
+            if self.pools[..position]
+                .iter()
+                .any(|other| other.name == pool.name)
+            {
+                bail!("two pools are named {}: give each its own name", pool.name);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Pools> {
+        let file = tempfile::NamedTempFile::new()?;
+        fs::write(&file, text)?;
+        Pools::read(file.path())
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_with_its_line() {
+        let error = read("pools:\n  - name: fast\n    directory: { path: /srv, sise: 3 }\n")
+            .expect_err("it is misspelt");
+
+        let told = format!("{error:#}");
+        assert!(told.contains("sise") && told.contains("line 3"), "{told}");
+    }
+
+    #[test]
+    fn a_pool_is_of_one_kind() {
+        for kinds in ["", "    directory: { path: /a }\n    btrfs: { path: /b }\n"] {
+            let error =
+                read(&format!("pools:\n  - name: fast\n{kinds}")).expect_err("it is none or two");
+
+            assert!(format!("{error:#}").contains("give it one of"), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn names_are_given_once_and_paths_are_absolute() {
+        let twice =
+            "pools:\n  - { name: a, btrfs: { path: /a } }\n  - { name: a, btrfs: { path: /b } }\n";
+        let relative = "pools:\n  - { name: a, directory: { path: a } }\n";
+
+        assert!(read(twice).is_err_and(|error| format!("{error:#}").contains("two pools")));
+        assert!(read(relative).is_err_and(|error| format!("{error:#}").contains("not absolute")));
+    }
+}

@@ -1,0 +1,194 @@
+//! Nouns become replies here.
+
+use super::proto;
+use super::request::TOKEN;
+use crate::driver::stats::Stats;
+use crate::host::space::Count;
+use crate::names::TOPOLOGY_NODE;
+use crate::pool::{Fault, Severity};
+use crate::volume::{Bytes, Error, Layout, Snapshot, Source, Volume, VolumeId};
+
+/// Where the volumes of this node can be reached from.
+pub(super) fn topology(node: &str) -> proto::Topology {
+    proto::Topology {
+        segments: [(TOPOLOGY_NODE.to_owned(), node.to_owned())].into(),
+    }
+}
+
+/// A volume. Its context is for people and for lists: the node itself reads only the record.
+pub(super) fn volume(volume: &Volume, node: &str) -> proto::Volume {
+    let record = &volume.record;
+    let layout = match record.layout {
+        Layout::Tree => "tree",
+        Layout::Image => "image",
+    };
+    let claim = &record.claim;
+    let context = [
+        ("layout", Some(layout.to_owned())),
+        (
+            "fsType",
+            record
+                .filesystem
+                .map(|filesystem| filesystem.name().to_owned()),
+        ),
+        ("created", Some(record.created.to_string())),
+        ("csi.storage.k8s.io/pvc/namespace", claim.namespace.clone()),
+        ("csi.storage.k8s.io/pvc/name", claim.name.clone()),
+        ("csi.storage.k8s.io/pv/name", claim.volume.clone()),
+        (
+            "csi.storage.k8s.io/ephemeral",
+            record.ephemeral.then(|| "true".to_owned()),
+        ),
+    ];
+    proto::Volume {
+        capacity_bytes: record.size.as_wire(),
+        volume_id: volume.id.to_string(),
+        volume_context: context
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+            .collect(),
+        content_source: record.source.as_ref().map(content_source),
+        accessible_topology: vec![topology(node)],
+    }
+}
+
+fn content_source(source: &Source) -> proto::VolumeContentSource {
+    use proto::volume_content_source::{SnapshotSource, Type, VolumeSource};
+    let r#type = match source {
+        Source::Volume(id) => Type::Volume(VolumeSource {
+            volume_id: id.to_string(),
+        }),
+        Source::Snapshot(id) => Type::Snapshot(SnapshotSource {
+            snapshot_id: id.to_string(),
+        }),
+    };
+    proto::VolumeContentSource {
+        r#type: Some(r#type),
+    }
+}
+
+/// A snapshot.
+pub(super) fn snapshot(snapshot: &Snapshot, node: &str) -> proto::Snapshot {
+    let record = &snapshot.record;
+    proto::Snapshot {
+        size_bytes: record.size.as_wire(),
+        snapshot_id: snapshot.id.to_string(),
+        source_volume_id: record.volume.to_string(),
+        creation_time: Some(prost_types::Timestamp {
+            seconds: record.created.as_second(),
+            nanos: record.created.subsec_nanosecond(),
+        }),
+        ready_to_use: true,
+        group_snapshot_id: String::new(),
+        accessible_topology: vec![topology(node)],
+    }
+}
+
+/// The answer to a `ValidateVolumeCapabilitiesRequest`: all that was asked for confirmed, or why not.
+pub(super) fn validated(
+    asked: proto::ValidateVolumeCapabilitiesRequest,
+    refusal: Option<Error>,
+) -> proto::ValidateVolumeCapabilitiesResponse {
+    use proto::validate_volume_capabilities_response::Confirmed;
+    match refusal {
+        Some(refusal) => proto::ValidateVolumeCapabilitiesResponse {
+            confirmed: None,
+            message: refusal.to_string(),
+        },
+        None => proto::ValidateVolumeCapabilitiesResponse {
+            confirmed: Some(Confirmed {
+                volume_context: asked.volume_context,
+                volume_capabilities: asked.volume_capabilities,
+                parameters: asked.parameters,
+                mutable_parameters: asked.mutable_parameters,
+            }),
+            message: String::new(),
+        },
+    }
+}
+
+/// The room for new volumes of a class: one can have all that is available.
+pub(super) fn capacity(available: Bytes, least: Option<Bytes>) -> proto::GetCapacityResponse {
+    proto::GetCapacityResponse {
+        available_capacity: available.as_wire(),
+        maximum_volume_size: Some(available.as_wire()),
+        minimum_volume_size: least.map(Bytes::as_wire),
+    }
+}
+
+/// The token of the page after this one, if there is one: `found` holds one entry more than was asked for then, and
+/// gives it back.
+pub(super) fn next_token<T, Id: ToString>(
+    found: &mut Vec<T>,
+    most: Option<usize>,
+    id: impl Fn(&T) -> Id,
+) -> String {
+    match most {
+        Some(most) if found.len() > most => {
+            found.truncate(most);
+            found
+                .last()
+                .map(|last| format!("{TOKEN}{}", id(last).to_string()))
+                .unwrap_or_default()
+        }
+        _ => String::new(),
+    }
+}
+
+/// The figures of a volume.
+pub(super) fn stats(stats: &Stats) -> proto::NodeGetVolumeStatsResponse {
+    use proto::volume_usage::Unit;
+    let usage = |count: Count, unit: Unit| proto::VolumeUsage {
+        available: wire(count.available),
+        total: wire(count.total),
+        used: wire(count.used),
+        unit: unit.into(),
+    };
+    let inodes = stats.inodes.map(|inodes| usage(inodes, Unit::Inodes));
+    proto::NodeGetVolumeStatsResponse {
+        usage: std::iter::once(usage(stats.bytes, Unit::Bytes))
+            .chain(inodes)
+            .collect(),
+    }
+}
+
+/// The health of a volume; without entries it is well.
+pub(super) fn volume_health(id: &VolumeId, faults: Vec<Fault>) -> proto::VolumeHealth {
+    use proto::VolumeHealthErrorType as Status;
+    let entry = |fault: Fault| proto::volume_health::VolumeHealthEntry {
+        status: match fault.severity {
+            Severity::Degraded => Status::Degraded,
+            Severity::Inaccessible => Status::Inaccessible,
+            Severity::DataLoss => Status::DataLoss,
+        }
+        .into(),
+        reason: fault.reason.to_owned(),
+        message: fault.message,
+    };
+    proto::VolumeHealth {
+        volume_id: id.to_string(),
+        health_statuses: faults.into_iter().map(entry).collect(),
+    }
+}
+
+/// The health of the pools; without entries they are well.
+pub(super) fn storage_health(faults: Vec<Fault>) -> proto::NodeGetStorageHealthResponse {
+    use proto::StorageHealthErrorType as Status;
+    let entry = |fault: Fault| proto::node_get_storage_health_response::StorageBackendHealth {
+        status: match fault.severity {
+            Severity::Degraded => Status::StorageDegraded,
+            Severity::Inaccessible | Severity::DataLoss => Status::StorageUnreachable,
+        }
+        .into(),
+        reason: fault.reason.to_owned(),
+        message: fault.message,
+        volume_capability: None,
+    };
+    proto::NodeGetStorageHealthResponse {
+        backend_health: faults.into_iter().map(entry).collect(),
+    }
+}
+
+fn wire(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

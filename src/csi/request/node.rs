@@ -1,0 +1,163 @@
+//! Requests of the node service.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::capability::{capability, class_of, read_only_if};
+use super::parameters::Parameters;
+use super::{name, path, proto, short, volume_id};
+use crate::driver::mounts::{EphemeralSpec, PublishSpec, StageSpec};
+use crate::volume::{CapacityRange, Error, Result, VolumeId, VolumeName, VolumeSpec};
+
+/// The key by which the kubelet says that a volume is written in the pod itself.
+const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
+
+/// A volume that is to be published.
+#[derive(Debug)]
+pub(in crate::csi) enum Publication {
+    /// One that was created and staged.
+    Persistent(PublishSpec),
+    /// One that is created for this one consumer.
+    Ephemeral(Box<EphemeralSpec>),
+}
+
+/// A volume that is to be unpublished.
+#[derive(Debug)]
+pub(in crate::csi) enum Unpublication {
+    /// One that was created and staged.
+    Persistent(VolumeId),
+    /// One that was created for this one consumer, if it is ours at all.
+    Ephemeral(VolumeName),
+}
+
+/// Reads a `NodeStageVolumeRequest`.
+pub(in crate::csi) fn stage(wire: proto::NodeStageVolumeRequest) -> Result<StageSpec> {
+    let staging = path(&wire.staging_target_path, "staging_target_path")?;
+    let capability = capability(wire.volume_capability.ok_or_else(no_capability)?)?;
+    Ok(StageSpec {
+        volume: volume_id(&wire.volume_id)?,
+        capability,
+        staging,
+    })
+}
+
+/// Reads the id and the path of a `NodeUnstageVolumeRequest`.
+pub(in crate::csi) fn unstage(
+    wire: &proto::NodeUnstageVolumeRequest,
+) -> Result<(VolumeId, PathBuf)> {
+    let staging = path(&wire.staging_target_path, "staging_target_path")?;
+    Ok((volume_id(&wire.volume_id)?, staging))
+}
+
+/// Reads a `NodePublishVolumeRequest`.
+pub(in crate::csi) fn publish(wire: proto::NodePublishVolumeRequest) -> Result<Publication> {
+    if wire.volume_id.is_empty() {
+        return Err(Error::Invalid(
+            "volume_id is missing: give the id that CreateVolume answered".into(),
+        ));
+    }
+    let target = path(&wire.target_path, "target_path")?;
+    let wire_capability = wire.volume_capability.ok_or_else(no_capability)?;
+    let mut capability = capability(wire_capability.clone())?;
+    capability.options = read_only_if(wire.readonly, capability.options);
+    if wire
+        .volume_context
+        .get(EPHEMERAL)
+        .is_some_and(|value| value == "true")
+    {
+        let volume = ephemeral(wire.volume_id, wire_capability, &wire.volume_context)?;
+        return Ok(Publication::Ephemeral(Box::new(EphemeralSpec {
+            volume,
+            capability,
+            target,
+        })));
+    }
+    let volume = volume_id(&wire.volume_id)?;
+    if wire.staging_target_path.is_empty() {
+        return Err(Error::NotStaged(format!(
+            "staging_target_path is missing: stage volume {volume} first, and say where"
+        )));
+    }
+    let staging = path(&wire.staging_target_path, "staging_target_path")?;
+    Ok(Publication::Persistent(PublishSpec {
+        volume,
+        capability,
+        staging,
+        target,
+    }))
+}
+
+fn ephemeral(
+    id: String,
+    capability: proto::VolumeCapability,
+    context: &BTreeMap<String, String>,
+) -> Result<VolumeSpec> {
+    let parameters = Parameters::read(context)?;
+    let range = CapacityRange::new(parameters.size, None)?;
+    let class = class_of(vec![capability], &parameters)?;
+    let csi_name = name(id, "volume_id")?;
+    Ok(VolumeSpec {
+        csi_name,
+        class,
+        range,
+        source: None,
+        claim: parameters.claim(),
+        ephemeral: true,
+    })
+}
+
+/// Reads the id and the path of a `NodeUnpublishVolumeRequest`. An id that is not one of ours can be that of an inline
+/// volume, which the kubelet made up.
+pub(in crate::csi) fn unpublish(
+    wire: proto::NodeUnpublishVolumeRequest,
+) -> Result<(Unpublication, PathBuf)> {
+    if wire.volume_id.is_empty() {
+        return Err(Error::Invalid(
+            "volume_id is missing: give the id that was published".into(),
+        ));
+    }
+    let target = path(&wire.target_path, "target_path")?;
+    let volume = match wire.volume_id.parse() {
+        Ok(id) => Unpublication::Persistent(id),
+        Err(_) => {
+            Unpublication::Ephemeral(VolumeName::from_csi(&name(wire.volume_id, "volume_id")?))
+        }
+    };
+    Ok((volume, target))
+}
+
+/// Reads the id and the path of a request about a volume that should be there. A path that none could be at is one
+/// where it is not.
+pub(in crate::csi) fn volume_at(id: &str, at: &str) -> Result<(VolumeId, PathBuf)> {
+    if at.is_empty() {
+        return Err(Error::Invalid(
+            "volume_path is missing: give the path where it is staged or published".into(),
+        ));
+    }
+    let volume = volume_id(id)?;
+    let path = path(at, "volume_path")
+        .map_err(|_| Error::NotFound(format!("volume {volume} at {}", short(at))))?;
+    Ok((volume, path))
+}
+
+/// Reads a `NodeGetVolumeHealthRequest`: the volume, and the paths where it should be, as far as they are given.
+pub(in crate::csi) fn health_at(
+    wire: &proto::NodeGetVolumeHealthRequest,
+) -> Result<(VolumeId, Vec<PathBuf>)> {
+    let given = [
+        (&wire.staging_target_path, "staging_target_path"),
+        (&wire.volume_publish_path, "volume_publish_path"),
+    ];
+    let paths = given
+        .into_iter()
+        .filter(|(text, _)| !text.is_empty())
+        .map(|(text, field)| path(text, field));
+    let paths = paths.collect::<Result<Vec<_>>>()?;
+    Ok((volume_id(&wire.volume_id)?, paths))
+}
+
+fn no_capability() -> Error {
+    Error::Invalid(
+        "volume_capability is missing: give the one that the volume was created with".into(),
+    )
+}

@@ -1,0 +1,136 @@
+//! The parameters of a class: read by serde, strictly, so that a misspelt one is told and not ignored.
+
+use std::collections::BTreeMap;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+
+use crate::volume::{Bytes, Claim, Error, Layout, PoolName, Result};
+
+/// Keys that the sidecars and the kubelet reserve for themselves; those not read below are none of our business.
+const RESERVED: &str = "csi.storage.k8s.io/";
+
+/// What a StorageClass, or an inline volume's attributes, can say.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Parameters {
+    pub(super) pool: Option<PoolName>,
+    pub(super) layout: Option<Layout>,
+    #[serde(deserialize_with = "truth")]
+    pub(super) require_quota: bool,
+    #[serde(deserialize_with = "size")]
+    pub(super) size: Option<Bytes>,
+    #[serde(rename = "csi.storage.k8s.io/fstype")]
+    pub(super) fs_type: Option<String>,
+    #[serde(rename = "csi.storage.k8s.io/pvc/namespace")]
+    claim_namespace: Option<String>,
+    #[serde(rename = "csi.storage.k8s.io/pvc/name")]
+    claim_name: Option<String>,
+    #[serde(rename = "csi.storage.k8s.io/pv/name")]
+    volume_name: Option<String>,
+}
+
+impl Parameters {
+    const RESERVED_AND_READ: [&str; 4] = [
+        "csi.storage.k8s.io/fstype",
+        "csi.storage.k8s.io/pvc/namespace",
+        "csi.storage.k8s.io/pvc/name",
+        "csi.storage.k8s.io/pv/name",
+    ];
+
+    /// Reads the map of a request.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the key that is unknown or whose value is not one.
+    pub(super) fn read(map: &BTreeMap<String, String>) -> Result<Self> {
+        let ours = map.iter().filter(|(key, _)| {
+            !key.starts_with(RESERVED) || Self::RESERVED_AND_READ.contains(&key.as_str())
+        });
+        let text = |value: &String| serde_json::Value::String(value.clone());
+        let object: serde_json::Map<_, _> = ours
+            .map(|(key, value)| (key.clone(), text(value)))
+            .collect();
+        serde_json::from_value(object.into())
+            .map_err(|wrong| Error::Invalid(format!("parameters: {wrong}")))
+    }
+
+    /// Whose volume it is.
+    pub(super) fn claim(self) -> Claim {
+        Claim {
+            namespace: self.claim_namespace,
+            name: self.claim_name,
+            volume: self.volume_name,
+        }
+    }
+}
+
+fn truth<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    match &*String::deserialize(from)? {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(D::Error::custom(format_args!(
+            "requireQuota: {other:?} is neither \"true\" nor \"false\""
+        ))),
+    }
+}
+
+fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Bytes>, D::Error> {
+    String::deserialize(from)?
+        .parse()
+        .map(Some)
+        .map_err(|wrong| D::Error::custom(format_args!("size: {wrong}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Parameters> {
+        Parameters::read(
+            &pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = read(&[("pool", "default"), ("laoyut", "tree")]).expect_err("it is misspelt");
+
+        assert!(error.to_string().contains("laoyut"), "{error}");
+        assert!(error.to_string().contains("layout"), "{error}");
+    }
+
+    #[test]
+    fn a_value_that_is_none_is_told() {
+        for (key, value) in [
+            ("layout", "wood"),
+            ("requireQuota", "yes"),
+            ("size", "big"),
+            ("pool", "../etc"),
+        ] {
+            let error = read(&[(key, value)]).expect_err("it is no value of that key");
+
+            assert!(
+                matches!(error, Error::Invalid(_)) && error.to_string().contains(value),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_sidecars_keys_are_accepted_and_the_claims_names_kept() {
+        let claim = read(&[
+            ("csi.storage.k8s.io/pvc/name", "data"),
+            ("csi.storage.k8s.io/pvc/namespace", "shop"),
+            ("csi.storage.k8s.io/provisioner-secret-name", "none-of-ours"),
+        ])
+        .expect("they are reserved keys")
+        .claim();
+
+        assert_eq!(
+            (claim.namespace.as_deref(), claim.name.as_deref()),
+            (Some("shop"), Some("data"))
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! The gRPC code of each error: the only place that names one.
+
+use tonic::{Code, Status};
+
+use crate::volume::Error;
+
+/// The code by which the caller knows what to do next (DESIGN.md §9).
+///
+/// The provisioner reads CANCELLED, `DEADLINE_EXCEEDED`, UNAVAILABLE and ABORTED as "may still be running" and all others
+/// as "it is over": only `Busy` may be one of the four. (CSI asks for ABORTED on a bad page token too; no sidecar that
+/// lists takes it for running work.)
+#[deny(clippy::wildcard_enum_match_arm)]
+pub(crate) fn code(error: &Error) -> Code {
+    match error {
+        Error::Invalid(_) => Code::InvalidArgument,
+        Error::NotFound(_) => Code::NotFound,
+        Error::Conflict(_) => Code::AlreadyExists,
+        Error::Busy(_) | Error::BadToken(_) => Code::Aborted,
+        Error::InUse(_) | Error::NotStaged(_) => Code::FailedPrecondition,
+        Error::Full(_) => Code::ResourceExhausted,
+        Error::OutOfRange(_) => Code::OutOfRange,
+        Error::Unsupported(_) => Code::Unimplemented,
+        Error::Host(_) => Code::Internal,
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::new(code(&error), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_really_still_running_looks_so_to_the_provisioner() {
+        let text = || String::from("x");
+        let over = [
+            Error::Invalid(text()),
+            Error::NotFound(text()),
+            Error::Conflict(text()),
+            Error::InUse(text()),
+            Error::NotStaged(text()),
+            Error::Full(text()),
+            Error::OutOfRange(text()),
+            Error::Unsupported(text()),
+            Error::Host(anyhow::anyhow!("x")),
+        ];
+        let running = [
+            Code::Cancelled,
+            Code::DeadlineExceeded,
+            Code::Unavailable,
+            Code::Aborted,
+        ];
+
+        assert!(over.iter().all(|error| !running.contains(&code(error))));
+        assert_eq!(code(&Error::Busy(text())), Code::Aborted);
+    }
+}

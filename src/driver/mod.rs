@@ -1,0 +1,200 @@
+//! The verbs: order, locks and idempotency, written once for all pools.
+
+pub mod health;
+pub mod locks;
+pub mod mountpoints;
+pub mod mounts;
+pub mod snapshots;
+pub mod stats;
+pub mod volumes;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::host::Host;
+use crate::pool::{Pool, Severity};
+use crate::volume::{Class, Error, PoolName, Result, Volume, VolumeId, VolumeName};
+use locks::{Hold, Key, Locks};
+use mountpoints::Mountpoints;
+
+/// How long a look at the pools may take before they count as unusable.
+const READY_LIMIT: Duration = Duration::from_millis(500);
+
+/// One node's driver: the bridge from the waiting callers to the blocking core.
+#[derive(Clone)]
+pub struct Driver {
+    core: Arc<Core>,
+    locks: Arc<Locks>,
+    looking: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What the verbs work on; they are its methods, in the files of this folder.
+pub struct Core {
+    node: String,
+    pools: Vec<Arc<dyn Pool>>,
+    host: Host,
+    mountpoints: Mountpoints,
+    /// Freezes last only as long as a copy, so they are locked within the verb.
+    freezes: Arc<Locks>,
+}
+
+impl Driver {
+    /// A driver of these pools on the node of this name. What is mounted is found out in the background.
+    ///
+    /// # Errors
+    /// No pool, or two of the same name.
+    pub fn new(node: String, pools: Vec<Arc<dyn Pool>>, host: Host) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            !pools.is_empty(),
+            "there is no pool: name at least one in the pools file"
+        );
+        let names: BTreeSet<_> = pools.iter().map(|pool| pool.name()).collect();
+        anyhow::ensure!(
+            names.len() == pools.len(),
+            "two pools have the same name: give each its own"
+        );
+        let freezes = Arc::new(Locks::default());
+        let core = Arc::new(Core {
+            node,
+            pools,
+            host,
+            mountpoints: Mountpoints::default(),
+            freezes,
+        });
+        let waking = Arc::clone(&core);
+        std::thread::Builder::new()
+            .name("wake".into())
+            .spawn(move || waking.wake())
+            .context("starting the thread that looks at what is mounted")?;
+        Ok(Self {
+            core,
+            locks: Arc::default(),
+            looking: Arc::default(),
+        })
+    }
+
+    /// Runs `work`, which changes what `keys` name, in one blocking closure that holds them: a caller that hangs up
+    /// leaves nothing half done.
+    ///
+    /// # Errors
+    /// `Busy` at once, if another call holds one of the keys.
+    pub async fn change<T: Send + 'static>(
+        &self,
+        keys: Vec<(Key, Hold)>,
+        work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let guard = self.locks.take(keys)?;
+        self.look(move |core| {
+            let _held = guard;
+            work(core)
+        })
+        .await
+    }
+
+    /// Runs `work`, which only looks and needs no lock, where it may block.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let core = Arc::clone(&self.core);
+        let span = tracing::Span::current();
+        match tokio::task::spawn_blocking(move || span.in_scope(|| work(&core))).await {
+            Ok(done) => done,
+            Err(panic) => Err(Error::Host(
+                anyhow::Error::new(panic).context("the call stopped in the middle"),
+            )),
+        }
+    }
+
+    /// Whether any pool can be used. Answers within [`READY_LIMIT`], also when a disk hangs.
+    pub async fn is_ready(&self) -> bool {
+        // A look that still hangs says enough: it is not joined by another.
+        let Ok(only) = Arc::clone(&self.looking).try_lock_owned() else {
+            return false;
+        };
+        let usable = self.look(move |core| {
+            let _only = only;
+            let usable = |pool: &Arc<dyn Pool>| {
+                pool.faults()
+                    .iter()
+                    .all(|fault| fault.severity == Severity::Degraded)
+            };
+            Ok(core.pools.iter().any(usable))
+        });
+        matches!(
+            tokio::time::timeout(READY_LIMIT, usable).await,
+            Ok(Ok(true))
+        )
+    }
+
+    /// The name of this node.
+    pub fn node(&self) -> &str {
+        &self.core.node
+    }
+}
+
+impl Core {
+    /// The pools, in the order of the pools file.
+    pub fn pools(&self) -> &[Arc<dyn Pool>] {
+        &self.pools
+    }
+
+    /// The pool of this name.
+    fn pool(&self, name: &PoolName) -> Option<&dyn Pool> {
+        self.pools
+            .iter()
+            .find(|pool| pool.name() == name)
+            .map(|pool| &**pool)
+    }
+
+    /// The pool that a class means: the one it names, else the only one, else the one called `default`.
+    fn pool_of(&self, class: &Class) -> Result<&dyn Pool> {
+        let found = match (&class.pool, &self.pools[..]) {
+            (Some(name), _) => self.pool(name),
+            (None, [only]) => Some(&**only),
+            (None, several) => several
+                .iter()
+                .find(|pool| pool.name().as_str() == "default")
+                .map(|pool| &**pool),
+        };
+        found.ok_or_else(|| {
+            let names: Vec<_> = self.pools.iter().map(|pool| pool.name().as_str()).collect();
+            let asked = class
+                .pool
+                .as_ref()
+                .map_or("no pool is named in the class".into(), |name| {
+                    format!("there is no pool {name} on node {}", self.node)
+                });
+            Error::Invalid(format!(
+                "{asked}: set the parameter `pool` to one of {}",
+                names.join(", ")
+            ))
+        })
+    }
+
+    /// The volume of this id.
+    pub(crate) fn find(&self, id: &VolumeId) -> Result<Option<Volume>> {
+        self.pool(&id.pool)
+            .map_or(Ok(None), |pool| pool.find(&id.name))
+    }
+
+    /// The volume of this id, with its pool.
+    fn existing(&self, id: &VolumeId) -> Result<(&dyn Pool, Volume)> {
+        let missing = || Error::NotFound(format!("volume {id}"));
+        let pool = self.pool(&id.pool).ok_or_else(missing)?;
+        Ok((pool, pool.find(&id.name)?.ok_or_else(missing)?))
+    }
+
+    /// The volume of this name in whichever pool: names are given once per node.
+    fn named(&self, name: &VolumeName) -> Result<Option<(&dyn Pool, Volume)>> {
+        for pool in &self.pools {
+            if let Some(volume) = pool.find(name)? {
+                return Ok(Some((&**pool, volume)));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,163 @@
+//! Where each volume is mounted: remembered from one look at the mount table, and asked of the kernel at each use.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::Core;
+use crate::host::freeze;
+use crate::host::mount::{At, Mounted};
+use crate::pool::{Attached, Pool};
+use crate::volume::{Result, Volume, VolumeId};
+
+/// The mount points that are known; which of them still are is asked of the kernel.
+#[derive(Debug, Default)]
+pub(super) struct Mountpoints {
+    known: Mutex<HashMap<VolumeId, BTreeSet<PathBuf>>>,
+    read: OnceLock<()>,
+}
+
+/// What is mounted at a path, seen from one volume.
+pub(super) enum Place {
+    /// Nothing is there.
+    Nothing,
+    /// A directory or a file that is no mount.
+    Plain,
+    /// This volume.
+    Ours {
+        /// Whether it is mounted read-only.
+        read_only: bool,
+    },
+    /// Something else.
+    Foreign,
+}
+
+impl Mountpoints {
+    pub(super) fn add(&self, volume: &VolumeId, path: &Path) {
+        self.known()
+            .entry(volume.clone())
+            .or_default()
+            .insert(path.to_owned());
+    }
+
+    pub(super) fn remove(&self, volume: &VolumeId, path: &Path) {
+        let mut known = self.known();
+        if let Some(places) = known.get_mut(volume) {
+            places.remove(path);
+            if places.is_empty() {
+                known.remove(volume);
+            }
+        }
+    }
+
+    fn of(&self, volume: &VolumeId) -> Vec<PathBuf> {
+        self.known()
+            .get(volume)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<VolumeId, BTreeSet<PathBuf>>> {
+        // Each answer is checked with the kernel: a panic elsewhere can not have spoilt it.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    /// Brings the driver up to what the last process left: what is mounted, what it may have left frozen, and how much
+    /// is promised. Nobody waits for it but those who need to know.
+    pub(super) fn wake(&self) {
+        self.read_mounts();
+        for pool in &self.pools {
+            for name in pool.interrupted() {
+                if let Err(error) = self.thaw(&**pool, name) {
+                    tracing::error!(volume = %name, %error, "may still be frozen by an interrupted snapshot: thaw it with fsfreeze -u");
+                }
+            }
+            if let Err(error) = pool.capacity() {
+                tracing::error!(pool = %pool.name(), %error, "the pool's capacity is not known");
+            }
+        }
+    }
+
+    fn thaw(&self, pool: &dyn Pool, name: &crate::volume::VolumeName) -> Result<()> {
+        let Some(volume) = pool.find(name)? else {
+            return Ok(());
+        };
+        if let Some(place) = self.mounted(pool, &volume)?.first()
+            && freeze::thaw_leftover(&self.host.gate, place)?
+        {
+            tracing::warn!(volume.id = %volume.id, "thawed what an interrupted snapshot left frozen");
+        }
+        Ok(())
+    }
+
+    /// Reads the mount table, once.
+    fn read_mounts(&self) {
+        self.mountpoints.read.get_or_init(|| {
+            let mounts = self.host.mounts.all().unwrap_or_else(|error| {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the mount table can not be read"
+                );
+                Vec::new()
+            });
+            for (mount, pool) in mounts
+                .iter()
+                .flat_map(|mount| self.pools.iter().map(move |pool| (mount, pool)))
+            {
+                if let Some(name) = pool.recognise(mount) {
+                    self.mountpoints.add(
+                        &VolumeId {
+                            pool: pool.name().clone(),
+                            name,
+                        },
+                        &mount.target,
+                    );
+                }
+            }
+        });
+    }
+
+    /// Where the volume is mounted now: staged, published, or both.
+    pub(super) fn mounted(&self, pool: &dyn Pool, volume: &Volume) -> Result<Vec<PathBuf>> {
+        self.read_mounts();
+        let mut places = self.mountpoints.of(&volume.id);
+        if places.is_empty() {
+            return Ok(places);
+        }
+        let attached = pool.attached(volume)?;
+        places.retain(|path| {
+            let there = matches!(self.place(attached.as_ref(), path), Ok(Place::Ours { .. }));
+            if !there {
+                self.mountpoints.remove(&volume.id, path);
+            }
+            there
+        });
+        Ok(places)
+    }
+
+    /// What is at `path`, seen from a volume that is attached like this.
+    pub(super) fn place(&self, attached: Option<&Attached>, path: &Path) -> Result<Place> {
+        Ok(match self.host.mounts.at(path)? {
+            At::Nothing => Place::Nothing,
+            At::Plain { .. } => Place::Plain,
+            At::Mount(mounted) if self.shows(&mounted, path, attached)? => Place::Ours {
+                read_only: mounted.read_only,
+            },
+            At::Mount(_) => Place::Foreign,
+        })
+    }
+
+    /// Whether the mount shows the volume: its directory, its device's filesystem, or its device itself.
+    fn shows(&self, mounted: &Mounted, path: &Path, attached: Option<&Attached>) -> Result<bool> {
+        Ok(match attached {
+            None => false,
+            Some(Attached::Folder { id, .. }) => mounted.root == *id,
+            Some(Attached::Device(device)) if mounted.rdev != 0 => mounted.rdev == device.rdev,
+            Some(Attached::Device(device)) => self.host.mounts.device_of(path)? == device.rdev,
+        })
+    }
+}

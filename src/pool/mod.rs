@@ -1,0 +1,238 @@
+//! Where volumes live: one storage technology each, behind one blocking trait.
+//!
+//! To add a kind: implement [`Pool`], give it a variant in `config::Kind` and an arm in [`open`].
+
+mod btrfs;
+mod directory;
+mod folders;
+mod health;
+mod image;
+mod ledger;
+mod shape;
+mod shelf;
+mod yard;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use btrfs::Subvolumes;
+use directory::Directories;
+use folders::Folders;
+
+use crate::config;
+use crate::host::mount::Entry;
+use crate::host::{FileId, Host};
+use crate::volume::{
+    Bytes, Class, PoolName, Result, Shape, Snapshot, SnapshotName, SnapshotRecord, Volume,
+    VolumeName, VolumeRecord,
+};
+
+/// A pool: volumes and snapshots of one storage technology.
+///
+/// Its caller (the driver) holds the lock of every volume and snapshot that a call names, and has looked whether it is
+/// there: no method needs to be idempotent, and each leaves either all or nothing visible, whenever it is cut off.
+pub trait Pool: Send + Sync {
+    /// Its name in the pools file.
+    fn name(&self) -> &PoolName;
+
+    /// What it is, for people: `directory`, `btrfs`.
+    fn kind(&self) -> &'static str;
+
+    /// The form of a new volume of this class, or of one made from `origin`, which must then be of its form.
+    ///
+    /// # Errors
+    /// `Invalid`, when it never can hold such a volume.
+    fn shape(&self, class: &Class, origin: Option<&Origin>) -> Result<Shape>;
+
+    /// How much room there is.
+    fn capacity(&self) -> Result<Capacity>;
+
+    /// The volume of this name.
+    fn find(&self, name: &VolumeName) -> Result<Option<Volume>>;
+
+    /// At most `most` volumes in the order of their names, those after `after`.
+    fn page(&self, after: Option<&VolumeName>, most: usize) -> Result<Vec<Volume>>;
+
+    /// Makes a volume, empty or with the content of `origin`.
+    ///
+    /// # Errors
+    /// `Full` without the room for it.
+    fn create(
+        &self,
+        name: &VolumeName,
+        record: VolumeRecord,
+        origin: Option<&Origin>,
+    ) -> Result<Volume>;
+
+    /// Removes a volume and all that it holds; its snapshots stay.
+    fn delete(&self, volume: &Volume) -> Result<()>;
+
+    /// Makes a volume larger, its device included; a filesystem in it is grown by the driver.
+    ///
+    /// # Errors
+    /// `Full` without the room for it.
+    fn grow(&self, volume: &Volume, size: Bytes) -> Result<Volume>;
+
+    /// The snapshot of this name.
+    fn find_snapshot(&self, name: &SnapshotName) -> Result<Option<Snapshot>>;
+
+    /// At most `most` snapshots in the order of their names, those after `after`.
+    fn page_of_snapshots(&self, after: Option<&SnapshotName>, most: usize)
+    -> Result<Vec<Snapshot>>;
+
+    /// Takes a snapshot. `mounted_at` is where the filesystem on the volume's device is mounted, if it is: a pool whose
+    /// storage does not do so by itself freezes it meanwhile.
+    fn snapshot(
+        &self,
+        volume: &Volume,
+        name: &SnapshotName,
+        record: SnapshotRecord,
+        mounted_at: Option<&Path>,
+    ) -> Result<Snapshot>;
+
+    /// Removes a snapshot.
+    fn delete_snapshot(&self, snapshot: &Snapshot) -> Result<()>;
+
+    /// What the volume can be reached by now, without changing anything.
+    fn attached(&self, volume: &Volume) -> Result<Option<Attached>>;
+
+    /// Makes the volume reachable: a folder always is, an image gets its loop device.
+    fn attach(&self, volume: &Volume) -> Result<Attached>;
+
+    /// Takes back what [`Pool::attach`] did; a volume that is not attached is fine.
+    fn detach(&self, volume: &Volume) -> Result<()>;
+
+    /// What the volume may use and does, where the pool knows better than the filesystem that it is on.
+    fn usage(&self, volume: &Volume) -> Result<Option<Usage>>;
+
+    /// The volume that this mount shows, if it is one of the pool's; asked at start-up.
+    fn recognise(&self, mount: &Entry) -> Option<VolumeName>;
+
+    /// The volumes whose filesystem a snapshot may have left frozen when the last process ended.
+    fn interrupted(&self) -> &[VolumeName];
+
+    /// Whether `path` lies in the pool's own place, where no consumer's path may be.
+    fn holds(&self, path: &Path) -> bool;
+
+    /// What is wrong with the pool as a whole, nothing if it is well. Cheap.
+    fn faults(&self) -> Vec<Fault>;
+
+    /// What is wrong with this volume, nothing if it is well.
+    fn volume_faults(&self, volume: &Volume) -> Vec<Fault>;
+}
+
+/// Where the first content of a volume comes from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A clone of a volume, and where its filesystem is mounted, if it is on a device and mounted.
+    Volume(Volume, Option<PathBuf>),
+    /// A restored snapshot.
+    Snapshot(Snapshot),
+}
+
+impl Origin {
+    /// The least size of a volume made from it.
+    pub fn size(&self) -> Bytes {
+        match self {
+            Self::Volume(volume, _) => volume.record.size,
+            Self::Snapshot(snapshot) => snapshot.record.size,
+        }
+    }
+
+    /// Where its filesystem is mounted, if it is on a device and mounted.
+    fn mounted_at(&self) -> Option<&Path> {
+        match self {
+            Self::Volume(_, mounted_at) => mounted_at.as_deref(),
+            Self::Snapshot(_) => None,
+        }
+    }
+}
+
+/// How a volume can be reached.
+#[derive(Debug)]
+pub enum Attached {
+    /// A directory to bind.
+    Folder {
+        /// Where it is.
+        path: PathBuf,
+        /// The directory itself.
+        id: FileId,
+    },
+    /// A block device.
+    Device(Device),
+}
+
+/// A block device that is a volume.
+#[derive(Debug)]
+pub struct Device {
+    /// Its node, such as `/dev/loop3`.
+    pub path: PathBuf,
+    /// Its number.
+    pub rdev: u64,
+    /// Keeps it from going away before it is mounted.
+    pub open: Option<File>,
+}
+
+/// The room in a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// All that it has.
+    pub total: Bytes,
+    /// What its volumes were promised.
+    pub promised: Bytes,
+    /// What a new volume can get.
+    pub available: Bytes,
+}
+
+/// What a volume may use and does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Its limit, where it has one.
+    pub total: Option<Bytes>,
+    /// What it holds.
+    pub used: Bytes,
+}
+
+/// Something wrong with a pool or a volume (CSI 1.13, volume health).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// How bad it is.
+    pub severity: Severity,
+    /// One CamelCase word for machines.
+    pub reason: &'static str,
+    /// What is wrong and what to do, for people.
+    pub message: String,
+}
+
+/// How bad a fault is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It works, but a person should look.
+    Degraded,
+    /// It does not work now.
+    Inaccessible,
+    /// Data is gone.
+    DataLoss,
+}
+
+/// Opens a pool, and keeps it for this process.
+///
+/// # Errors
+/// A place that is not there or does not suit the kind, or that another process keeps.
+pub fn open(config: &config::Pool, host: &Host) -> anyhow::Result<Arc<dyn Pool>> {
+    let name = config.name.clone();
+    Ok(match &config.kind {
+        config::Kind::Directory(place) => Arc::new(Folders::open(
+            name,
+            "directory",
+            &place.path,
+            Arc::new(Directories),
+            host,
+        )?),
+        config::Kind::Btrfs(place) => {
+            let subvolumes = Arc::new(Subvolumes::on(&place.path, host)?);
+            Arc::new(Folders::open(name, "btrfs", &place.path, subvolumes, host)?)
+        }
+    })
+}
