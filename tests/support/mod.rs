@@ -1,0 +1,119 @@
+//! Filesystems on loop files, for tests.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+/// A new filesystem, mounted until it is dropped.
+pub(crate) struct LoopFs {
+    mount: PathBuf,
+    directory: Option<tempfile::TempDir>,
+}
+
+impl LoopFs {
+    /// Makes and mounts one of 512 MiB: `ext4`, `xfs` (with reflink), `btrfs` or `tmpfs`.
+    ///
+    /// Nothing, and a line that says why, where this machine can not.
+    pub(crate) fn new(kind: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            skipped(&format!("a test on {kind}"), "mounting needs root");
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let image = directory.path().join("image");
+        let mount = directory.path().join("mount");
+        std::fs::create_dir(&mount).expect("the directory is new");
+        File::create(&image)
+            .and_then(|file| file.set_len(512 << 20))
+            .expect("a sparse file can be made");
+        let made = match kind {
+            "tmpfs" => run(
+                "mount",
+                [
+                    OsStr::new("-ttmpfs"),
+                    "-onoatime".as_ref(),
+                    "tmpfs".as_ref(),
+                    mount.as_ref(),
+                ],
+            ),
+            _ => run(&format!("mkfs.{kind}"), [OsStr::new("-q"), image.as_ref()]).and_then(|_| {
+                let options = [OsStr::new("-oloop,noatime"), image.as_ref(), mount.as_ref()];
+                run("mount", options)
+            }),
+        };
+        if let Err(reason) = made {
+            skipped(&format!("a test on {kind}"), &format!("{reason:#}"));
+            return None;
+        }
+        let directory = Some(directory);
+        Some(Self { mount, directory })
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// A new directory in it.
+    pub(crate) fn directory(&self, name: &str) -> Directory {
+        let path = self.mount.join(name);
+        std::fs::create_dir(&path).expect("the name is new");
+        Directory::open(&path)
+    }
+}
+
+impl Drop for LoopFs {
+    fn drop(&mut self) {
+        let gone = run("umount", [self.mount.as_os_str()])
+            .or_else(|_| run("umount", [OsStr::new("--lazy"), self.mount.as_ref()]));
+        if let Err(reason) = gone {
+            eprintln!("{} stays behind: {reason:#}", self.mount.display());
+            self.directory.take().map(tempfile::TempDir::keep);
+        }
+    }
+}
+
+/// A directory with its path.
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
+    file: File,
+}
+
+impl Directory {
+    pub(crate) fn open(path: &Path) -> Self {
+        let file = File::open(path).expect("the directory is there");
+        let path = path.to_owned();
+        Self { path, file }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Says that something was not tested, past the capture of the test harness.
+pub(crate) fn skipped(what: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}, because {reason}");
+}
+
+/// Runs a tool of the machine, and gives what it printed.
+pub(crate) fn run<A: AsRef<OsStr>>(
+    program: &str,
+    args: impl IntoIterator<Item = A>,
+) -> Result<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test prepares the machine with its own tools"
+    )]
+    let output = std::process::Command::new(program)
+        .args(args)
+        .output()
+        .with_context(|| format!("{program} does not start"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} failed: {}", said.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
