@@ -99,8 +99,10 @@ fn what_is_not_the_whole_filesystem_that_was_meant_is_not_frozen() {
         let mounts = Mounts::new(Gate::open());
         mounts.bind(&source, &bound, plain()).expect("it binds");
         let missing = dir.join("missing");
+        let (_image, target) = mounted(dir, Filesystem::Ext4, 64 << 20);
+        let below = target.join("lost+found");
 
-        for path in [&source, &bound, &missing, Path::new("/"), dir] {
+        for path in [&source, &bound, &missing, &below, Path::new("/"), dir] {
             let gate = Gate::cut_after(0);
             assert!(freeze(&gate, path, LIMIT).is_err());
             assert!(thaw_leftover(&gate, path).is_err());

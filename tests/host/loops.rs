@@ -6,7 +6,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use orlop::volume::Filesystem;
+use orlop::host::command::Tools;
+use orlop::host::filesystem;
+use orlop::host::gate::Gate;
+use orlop::volume::{Filesystem, MountOptions};
 
 use crate::image::{Image, devices, mounted, mounts};
 use crate::sandbox::sandbox;
@@ -103,17 +106,43 @@ fn a_device_that_clears_itself_goes_with_its_unmount() {
     sandbox(|dir| {
         let (image, target) = mounted(dir, Filesystem::Ext4, 64 << 20);
         assert!(devices().find(image.id()).expect("looked").is_some());
-        let refused = devices().detach(image.id()).expect_err("it is mounted");
-        assert!(
-            format!("{refused:#}").contains("still in use"),
-            "{refused:#}"
-        );
-        fs::write(target.join("file"), "content").expect("it still works");
 
         mounts().unmount(&target).expect("nothing uses it");
 
         wait_until("the device is still there", || {
             devices().find(image.id()).expect("looked").is_none()
         });
+    });
+}
+
+#[test]
+fn a_refused_detach_changes_nothing() {
+    sandbox(|dir| {
+        let image = Image::new(dir.join("image"), 64 << 20);
+        filesystem::make(&*Tools::new(Gate::open()), Filesystem::Ext4, &image.path)
+            .expect("it is blank");
+        let device = devices()
+            .attach(&image.file, false, false)
+            .expect("attaches");
+        let target = dir.join("target");
+        mounts()
+            .mount(
+                &device.path,
+                Filesystem::Ext4,
+                &target,
+                &MountOptions::default(),
+            )
+            .expect("it was made a moment ago");
+        drop(device);
+
+        let refused = devices().detach(image.id()).expect_err("it is mounted");
+
+        assert!(
+            format!("{refused:#}").contains("still in use"),
+            "{refused:#}"
+        );
+        mounts().unmount(&target).expect("nothing uses it");
+        assert!(devices().find(image.id()).expect("looked").is_some());
+        devices().detach(image.id()).expect("nothing uses it");
     });
 }

@@ -227,6 +227,10 @@ fn what_is_mounted_in_a_bind_is_not_seen_in_its_source() {
         let below = mounts
             .at(&source.join("below"))
             .expect("it can be looked at");
+        let inside = mounts
+            .at(&target.join("below"))
+            .expect("it can be looked at");
+        assert!(matches!(inside, At::Mount(_)));
         assert_eq!(below, At::Plain { directory: true });
     });
 }

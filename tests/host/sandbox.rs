@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use orlop::host::gate::Gate;
-use orlop::host::mount::Mounts;
+use orlop::host::mount::{Entry, Mounts};
 use orlop::host::namespace;
 use orlop::volume::MountAttributes;
 
@@ -40,7 +40,14 @@ pub(crate) fn with_both(test: impl Fn(&Mounts, &Path) + Send + Sync) {
         sandbox(|dir| {
             fs::create_dir(dir.join("source")).expect("the directory is empty");
             fs::write(dir.join("source/file"), "content").expect("the directory can be written");
-            test(&mounts(dir), dir);
+            let mounts = mounts(dir);
+            test(&mounts, dir);
+            let all = mounts.all().expect("it can be read");
+            let left = |entry: &Entry| entry.target.starts_with(dir.join("scratch"));
+            assert!(
+                !all.iter().any(left),
+                "something is left in the scratch directory"
+            );
         });
     };
     run(|_| Mounts::new(Gate::open()));
