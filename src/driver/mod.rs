@@ -109,7 +109,7 @@ impl Driver {
         }
     }
 
-    /// Whether any pool can be used. Answers within [`READY_LIMIT`], also when a disk hangs.
+    /// Whether any pool can be used. Answers within half a second, also when a disk hangs.
     pub async fn is_ready(&self) -> bool {
         // A look that still hangs says enough: it is not joined by another.
         let Ok(only) = Arc::clone(&self.looking).try_lock_owned() else {

@@ -10,8 +10,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::gate::Gate;
 use super::read;
+use crate::host::gate::Gate;
 
 /// Where the superblocks are, as far as the device reaches.
 const SUPERBLOCKS: [u64; 3] = [64 << 10, 64 << 20, 256 << 30];

@@ -11,7 +11,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-use super::super::kernel;
+use crate::host::kernel;
 use crate::volume::{AccessTime, Filesystem, MountAttributes, MountOptions};
 
 /// A bind of `from` that nobody sees yet; nothing if the kernel has not got these calls.

@@ -14,7 +14,7 @@ use rustix::mount::{
     unmount,
 };
 
-use super::super::gate::Gate;
+use crate::host::gate::Gate;
 use crate::volume::{AccessTime, Filesystem, MountAttributes, MountOptions};
 
 /// The two places in the scratch directory where a bind is prepared.

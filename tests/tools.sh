@@ -1,0 +1,26 @@
+#!/bin/sh
+# Installs what the demo and the tests need besides Rust: filesystems' tools and PostgreSQL. Elsewhere than on Debian it
+# says what is missing.
+set -eu
+
+PATH=$PATH:/usr/sbin:/sbin
+missing=
+# tool:package
+for pair in mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs setfacl:acl setfattr:attr mount:mount; do
+    command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+done
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$missing postgresql"
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+    echo "orlop: please install$missing (as root, by your system's package manager); without them some tests are skipped" >&2
+    exit 0
+fi
+echo "orlop: installing$missing" >&2
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# A cluster of its own is not wanted: the demo makes one on a volume.
+mkdir -p /etc/postgresql-common
+[ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+# shellcheck disable=SC2086 # a list of packages
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
