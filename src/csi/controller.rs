@@ -121,7 +121,7 @@ impl proto::controller_server::Controller for Controller {
         let next_token = reply::next_token(&mut found, page.most, |(volume, _)| volume.id.clone());
         let entries = found
             .into_iter()
-            .map(|(volume, faults)| reply::volume_health(&volume.id, faults))
+            .map(|(volume, faults)| reply::volume_health(volume.id.to_string(), faults))
             .collect();
         Ok(Response::new(proto::ControllerListVolumeHealthResponse {
             entries,
@@ -139,7 +139,7 @@ impl proto::controller_server::Controller for Controller {
             .driver
             .look(move |core| core.volume_health(&asked))
             .await?;
-        let volume_health = Some(reply::volume_health(&id, faults));
+        let volume_health = Some(reply::volume_health(id.to_string(), faults));
         Ok(Response::new(proto::ControllerGetVolumeHealthResponse {
             volume_health,
         }))

@@ -1,15 +1,13 @@
 //! The node service: parse, do, reply.
 
-use std::path::Path;
-
 use tonic::{Request, Response};
 
 use super::proto::node_service_capability::rpc::Type;
 use super::proto::{self, NodeServiceCapability, node_service_capability as capability};
-use super::request::{Publication, Unpublication};
+use super::request::Publication;
 use super::{Reply, reply, request};
 use crate::driver::locks::Hold;
-use crate::driver::{Driver, mounts};
+use crate::driver::{Driver, Handle, mounts};
 
 /// What the node service can.
 const CAPABILITIES: [Type; 6] = [
@@ -89,14 +87,14 @@ impl proto::node_server::Node for Node {
         &self,
         request: Request<proto::NodeUnpublishVolumeRequest>,
     ) -> Reply<proto::NodeUnpublishVolumeResponse> {
-        match request::unpublish(request.into_inner())? {
-            (Unpublication::Persistent(id), target) => {
+        match request::unpublish(&request.into_inner())? {
+            (Handle::Id(id), target) => {
                 let keys = mounts::to_publish(&id.name, None, &target);
                 self.driver
                     .change(keys, move |core| core.unpublish(&id, &target))
                     .await?;
             }
-            (Unpublication::Ephemeral(name), target) => {
+            (Handle::Inline(name), target) => {
                 let keys = mounts::to_stage(&name, Hold::Exclusive, &target);
                 self.driver
                     .change(keys, move |core| core.unpublish_ephemeral(&name, &target))
@@ -111,8 +109,11 @@ impl proto::node_server::Node for Node {
         request: Request<proto::NodeGetVolumeStatsRequest>,
     ) -> Reply<proto::NodeGetVolumeStatsResponse> {
         let request = request.into_inner();
-        let (id, path) = request::volume_at(&request.volume_id, &request.volume_path)?;
-        let stats = self.driver.look(move |core| core.stats(&id, &path)).await?;
+        let (handle, path) = request::volume_at(&request.volume_id, &request.volume_path)?;
+        let stats = self
+            .driver
+            .look(move |core| core.stats(&core.resolve(&handle)?, &path))
+            .await?;
         Ok(Response::new(reply::stats(&stats)))
     }
 
@@ -120,18 +121,13 @@ impl proto::node_server::Node for Node {
         &self,
         request: Request<proto::NodeGetVolumeHealthRequest>,
     ) -> Reply<proto::NodeGetVolumeHealthResponse> {
-        let (id, paths) = request::health_at(&request.into_inner())?;
-        let asked = id.clone();
+        let asked = request.into_inner();
+        let (handle, paths) = request::health_at(&asked)?;
         let faults = self
             .driver
-            .look(move |core| {
-                core.health_at(
-                    &asked,
-                    &paths.iter().map(AsRef::as_ref).collect::<Vec<&Path>>(),
-                )
-            })
+            .look(move |core| core.health_at(&core.resolve(&handle)?, &paths))
             .await?;
-        let volume_health = Some(reply::volume_health(&id, faults));
+        let volume_health = Some(reply::volume_health(asked.volume_id, faults));
         Ok(Response::new(proto::NodeGetVolumeHealthResponse {
             volume_health,
         }))
@@ -150,13 +146,13 @@ impl proto::node_server::Node for Node {
         request: Request<proto::NodeExpandVolumeRequest>,
     ) -> Reply<proto::NodeExpandVolumeResponse> {
         let request = request.into_inner();
-        let (id, path) = request::volume_at(&request.volume_id, &request.volume_path)?;
+        let (handle, path) = request::volume_at(&request.volume_id, &request.volume_path)?;
         let range = request::capacity_range(request.capacity_range)?;
-        let keys = mounts::to_expand(&id.name);
-        let volume = self
-            .driver
-            .change(keys, move |core| core.confirm_size(&id, &path, range))
-            .await?;
+        let keys = mounts::to_expand(handle.name());
+        let confirmed = self.driver.change(keys, move |core| {
+            core.confirm_size(&core.resolve(&handle)?, &path, range)
+        });
+        let volume = confirmed.await?;
         Ok(Response::new(proto::NodeExpandVolumeResponse {
             capacity_bytes: volume.record.size.as_wire(),
         }))

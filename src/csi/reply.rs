@@ -6,7 +6,7 @@ use crate::driver::stats::Stats;
 use crate::host::space::Count;
 use crate::names::TOPOLOGY_NODE;
 use crate::pool::{Fault, Severity};
-use crate::volume::{Bytes, Error, Layout, Snapshot, Source, Volume, VolumeId};
+use crate::volume::{Bytes, Error, Layout, Snapshot, Source, Volume};
 
 /// Where the volumes of this node can be reached from.
 pub(super) fn topology(node: &str) -> proto::Topology {
@@ -153,7 +153,7 @@ pub(super) fn stats(stats: &Stats) -> proto::NodeGetVolumeStatsResponse {
 }
 
 /// The health of a volume; without entries it is well.
-pub(super) fn volume_health(id: &VolumeId, faults: Vec<Fault>) -> proto::VolumeHealth {
+pub(super) fn volume_health(volume_id: String, faults: Vec<Fault>) -> proto::VolumeHealth {
     use proto::VolumeHealthErrorType as Status;
     let entry = |fault: Fault| proto::volume_health::VolumeHealthEntry {
         status: match fault.severity {
@@ -166,7 +166,7 @@ pub(super) fn volume_health(id: &VolumeId, faults: Vec<Fault>) -> proto::VolumeH
         message: fault.message,
     };
     proto::VolumeHealth {
-        volume_id: id.to_string(),
+        volume_id,
         health_statuses: faults.into_iter().map(entry).collect(),
     }
 }

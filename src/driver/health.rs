@@ -1,6 +1,6 @@
 //! Health: of volumes and of pools, asked of each pool.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::Core;
 use crate::pool::{Fault, Pool, Severity};
@@ -21,7 +21,7 @@ impl Core {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn health_at(&self, id: &VolumeId, paths: &[&Path]) -> Result<Vec<Fault>> {
+    pub fn health_at(&self, id: &VolumeId, paths: &[PathBuf]) -> Result<Vec<Fault>> {
         let (pool, volume) = self.existing(id)?;
         let mut all = faults(pool, &volume);
         for path in paths {

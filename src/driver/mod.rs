@@ -41,6 +41,25 @@ pub struct Core {
     freezes: Arc<Locks>,
 }
 
+/// How a volume is called on its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handle {
+    /// By its id.
+    Id(VolumeId),
+    /// An inline volume, by the name that the kubelet made up: it has no pool in it.
+    Inline(VolumeName),
+}
+
+impl Handle {
+    /// The name by which it is locked.
+    pub fn name(&self) -> &VolumeName {
+        match self {
+            Self::Id(id) => &id.name,
+            Self::Inline(name) => name,
+        }
+    }
+}
+
 impl Driver {
     /// A driver of these pools on the node of this name. What is mounted is found out in the background.
     ///
@@ -179,6 +198,20 @@ impl Core {
     pub(crate) fn find(&self, id: &VolumeId) -> Result<Option<Volume>> {
         self.pool(&id.pool)
             .map_or(Ok(None), |pool| pool.find(&id.name))
+    }
+
+    /// The id of the volume that is called so.
+    ///
+    /// # Errors
+    /// `NotFound`, when no inline volume has that name.
+    pub fn resolve(&self, handle: &Handle) -> Result<VolumeId> {
+        match handle {
+            Handle::Id(id) => Ok(id.clone()),
+            Handle::Inline(name) => match self.named(name)? {
+                Some((_, volume)) if volume.record.ephemeral => Ok(volume.id),
+                _ => Err(Error::NotFound(format!("inline volume {name}"))),
+            },
+        }
     }
 
     /// The volume of this id, with its pool.

@@ -14,13 +14,14 @@ const DEFAULT_SIZE: Bytes = Bytes::GIB;
 
 /// What to hold while a volume is created: its name, and that its source stays.
 pub fn to_create(spec: &VolumeSpec) -> Vec<(Key, Hold)> {
+    let own = (Key::Volume(spec.name()), Hold::Exclusive);
     let source = spec.source.as_ref().map(|source| match source {
         Source::Volume(id) => (Key::Volume(id.name.clone()), Hold::Shared),
         Source::Snapshot(id) => (Key::Snapshot(id.name.clone()), Hold::Shared),
     });
-    std::iter::once((Key::Volume(spec.name()), Hold::Exclusive))
-        .chain(source)
-        .collect()
+    // A clone under its source's name is refused by what is there, not by our own lock.
+    let other = source.filter(|(key, _)| *key != own.0);
+    std::iter::once(own).chain(other).collect()
 }
 
 /// What to hold while a volume is changed or deleted.

@@ -87,12 +87,16 @@ impl Folders {
         trees: Arc<dyn Trees>,
         host: &Host,
     ) -> Result<Self> {
-        let root = Folder::open(path, host.gate.clone()).with_context(|| {
-            format!(
-                "pool {name}: make {}, or mount the disk that holds it",
-                path.display()
-            )
-        })?;
+        // Resolved once: the kernel tells mounts and loop devices by resolved paths.
+        let root = path.canonicalize().map_err(anyhow::Error::from);
+        let root = root
+            .and_then(|path| Folder::open(&path, host.gate.clone()))
+            .with_context(|| {
+                format!(
+                    "pool {name}: make {}, or mount the disk that holds it",
+                    path.display()
+                )
+            })?;
         let lock = root.lock("lock").with_context(|| format!("pool {name}"))?;
         let [making, trash] = [root.ensure_folder("making")?, root.ensure_folder("trash")?];
         let [volumes, snapshots] = [
@@ -400,10 +404,7 @@ impl Pool for Folders {
 impl Home {
     /// Finds the mount that `volumes` is on: the last one whose mount point leads there.
     fn of(volumes: &Folder, host: &Host) -> Result<Self> {
-        let path = volumes
-            .path()
-            .canonicalize()
-            .with_context(|| format!("resolving {}", volumes.path().display()))?;
+        let path = volumes.path();
         let mounts = host.mounts.all()?;
         let leads = mounts
             .iter()

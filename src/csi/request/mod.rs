@@ -11,9 +11,7 @@ pub(super) use controller::{
     TOKEN, capacity_range, create_snapshot, create_volume, expand, get_capacity, list_snapshots,
     page, validate,
 };
-pub(super) use node::{
-    Publication, Unpublication, health_at, publish, stage, unpublish, unstage, volume_at,
-};
+pub(super) use node::{Publication, health_at, publish, stage, unpublish, unstage, volume_at};
 
 use super::proto;
 use crate::names::TOPOLOGY_NODE;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::capability::{capability, class_of, read_only_if};
 use super::parameters::Parameters;
-use super::{name, path, proto, short, volume_id};
+use super::{LONGEST_STRING, name, path, proto, short, volume_id};
+use crate::driver::Handle;
 use crate::driver::mounts::{EphemeralSpec, PublishSpec, StageSpec};
 use crate::volume::{CapacityRange, Error, Result, VolumeId, VolumeName, VolumeSpec};
 
@@ -19,15 +20,6 @@ pub(in crate::csi) enum Publication {
     Persistent(PublishSpec),
     /// One that is created for this one consumer.
     Ephemeral(Box<EphemeralSpec>),
-}
-
-/// A volume that is to be unpublished.
-#[derive(Debug)]
-pub(in crate::csi) enum Unpublication {
-    /// One that was created and staged.
-    Persistent(VolumeId),
-    /// One that was created for this one consumer, if it is ours at all.
-    Ephemeral(VolumeName),
 }
 
 /// Reads a `NodeStageVolumeRequest`.
@@ -106,44 +98,42 @@ fn ephemeral(
     })
 }
 
-/// Reads the id and the path of a `NodeUnpublishVolumeRequest`. An id that is not one of ours can be that of an inline
-/// volume, which the kubelet made up.
+/// Reads the handle and the path of a `NodeUnpublishVolumeRequest`.
 pub(in crate::csi) fn unpublish(
-    wire: proto::NodeUnpublishVolumeRequest,
-) -> Result<(Unpublication, PathBuf)> {
-    if wire.volume_id.is_empty() {
-        return Err(Error::Invalid(
-            "volume_id is missing: give the id that was published".into(),
-        ));
-    }
+    wire: &proto::NodeUnpublishVolumeRequest,
+) -> Result<(Handle, PathBuf)> {
     let target = path(&wire.target_path, "target_path")?;
-    let volume = match wire.volume_id.parse() {
-        Ok(id) => Unpublication::Persistent(id),
-        Err(_) => {
-            Unpublication::Ephemeral(VolumeName::from_csi(&name(wire.volume_id, "volume_id")?))
+    Ok((handle(&wire.volume_id)?, target))
+}
+
+/// Reads the handle of a volume on its node: our own id, or that of an inline volume, which the kubelet made up.
+fn handle(text: &str) -> Result<Handle> {
+    match volume_id(text) {
+        Err(Error::NotFound(_)) if text.len() <= LONGEST_STRING => {
+            Ok(Handle::Inline(VolumeName::from_csi(text)))
         }
-    };
-    Ok((volume, target))
+        id => id.map(Handle::Id),
+    }
 }
 
 /// Reads the id and the path of a request about a volume that should be there. A path that none could be at is one
 /// where it is not.
-pub(in crate::csi) fn volume_at(id: &str, at: &str) -> Result<(VolumeId, PathBuf)> {
+pub(in crate::csi) fn volume_at(id: &str, at: &str) -> Result<(Handle, PathBuf)> {
     if at.is_empty() {
         return Err(Error::Invalid(
             "volume_path is missing: give the path where it is staged or published".into(),
         ));
     }
-    let volume = volume_id(id)?;
+    let volume = handle(id)?;
     let path = path(at, "volume_path")
-        .map_err(|_| Error::NotFound(format!("volume {volume} at {}", short(at))))?;
+        .map_err(|_| Error::NotFound(format!("volume {} at {}", short(id), short(at))))?;
     Ok((volume, path))
 }
 
 /// Reads a `NodeGetVolumeHealthRequest`: the volume, and the paths where it should be, as far as they are given.
 pub(in crate::csi) fn health_at(
     wire: &proto::NodeGetVolumeHealthRequest,
-) -> Result<(VolumeId, Vec<PathBuf>)> {
+) -> Result<(Handle, Vec<PathBuf>)> {
     let given = [
         (&wire.staging_target_path, "staging_target_path"),
         (&wire.volume_publish_path, "volume_publish_path"),
@@ -153,7 +143,7 @@ pub(in crate::csi) fn health_at(
         .filter(|(text, _)| !text.is_empty())
         .map(|(text, field)| path(text, field));
     let paths = paths.collect::<Result<Vec<_>>>()?;
-    Ok((volume_id(&wire.volume_id)?, paths))
+    Ok((handle(&wire.volume_id)?, paths))
 }
 
 fn no_capability() -> Error {
