@@ -15,6 +15,7 @@ use crate::volume::{Result, Volume, VolumeId};
 pub(super) struct Mountpoints {
     known: Mutex<HashMap<VolumeId, BTreeSet<PathBuf>>>,
     read: OnceLock<()>,
+    thawed: OnceLock<()>,
 }
 
 /// What is mounted at a path, seen from one volume.
@@ -69,17 +70,26 @@ impl Core {
     /// Brings the driver up to what the last process left: what is mounted, what it may have left frozen, and how much
     /// is promised. Nobody waits for it but those who need to know.
     pub(super) fn wake(&self) {
-        self.read_mounts();
+        self.thaw_interrupted();
         for pool in &self.pools {
-            for name in pool.interrupted() {
-                if let Err(error) = self.thaw(&**pool, name) {
-                    tracing::error!(volume = %name, %error, "may still be frozen by an interrupted snapshot: thaw it with fsfreeze -u");
-                }
-            }
             if let Err(error) = pool.capacity() {
                 tracing::error!(pool = %pool.name(), %error, "the pool's capacity is not known");
             }
         }
+    }
+
+    /// Thaws what the last process may have left frozen, once: before anything is frozen anew.
+    pub(super) fn thaw_interrupted(&self) {
+        self.mountpoints.thawed.get_or_init(|| {
+            for pool in &self.pools {
+                for name in pool.interrupted() {
+                    if let Err(error) = self.thaw(&**pool, name) {
+                        tracing::error!(volume = %name, %error, "may still be frozen by a snapshot that was \
+                            interrupted: thaw it with fsfreeze -u");
+                    }
+                }
+            }
+        });
     }
 
     fn thaw(&self, pool: &dyn Pool, name: &crate::volume::VolumeName) -> Result<()> {
