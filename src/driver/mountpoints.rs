@@ -70,6 +70,7 @@ impl Core {
     /// Brings the driver up to what the last process left: what is mounted, what it may have left frozen, and how much
     /// is promised. Nobody waits for it but those who need to know.
     pub(super) fn wake(&self) {
+        self.read_mounts();
         self.thaw_interrupted();
         for pool in &self.pools {
             if let Err(error) = pool.capacity() {
