@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler
         .include_imports(true)
         .include_source_info(true)
-        .open_files(["csi.proto", "pluginregistration.proto"])?;
+        .open_files(["csi.proto", "pluginregistration.proto", "orlop.proto"])?;
     let pool = compiler.descriptor_pool();
     let (secretive, redaction) = redact(&pool)?;
 

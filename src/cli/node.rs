@@ -16,9 +16,10 @@ use crate::config::Pools;
 use crate::csi::endpoint::Endpoint;
 use crate::csi::proto::controller_server::ControllerServer;
 use crate::csi::proto::identity_server::IdentityServer;
+use crate::csi::proto::inspection::inspection_server::InspectionServer;
 use crate::csi::proto::node_server::NodeServer;
 use crate::csi::socket::Socket;
-use crate::csi::{self, Controller, Identity, Node as NodeService, registration};
+use crate::csi::{self, Controller, Identity, Inspection, Node as NodeService, registration};
 use crate::driver::Driver;
 use crate::host::Host;
 use crate::host::gate::Gate;
@@ -150,6 +151,7 @@ fn routes(driver: &Driver) -> Routes {
     Routes::new(IdentityServer::new(Identity::new(driver.clone())))
         .add_service(ControllerServer::new(Controller::new(driver.clone())))
         .add_service(NodeServer::new(NodeService::new(driver.clone())))
+        .add_service(InspectionServer::new(Inspection::new(driver.clone())))
 }
 
 /// Waits for all servers; the first that ends, ends the others.

@@ -3,6 +3,7 @@
 mod controller;
 pub mod endpoint;
 mod identity;
+mod inspection;
 mod node;
 pub mod observe;
 pub mod proto;
@@ -15,6 +16,7 @@ mod status;
 
 pub use controller::Controller;
 pub use identity::Identity;
+pub use inspection::Inspection;
 pub use node::Node;
 pub use serve::serve;
 

@@ -18,6 +18,11 @@ pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descript
 /// The paths of all methods that there are, such as `/csi.v1.Identity/Probe`.
 pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
+/// What the command line asks beside CSI.
+pub mod inspection {
+    tonic::include_proto!("orlop.v1");
+}
+
 /// How a plugin makes itself known to the kubelet.
 pub mod pluginregistration {
     tonic::include_proto!("pluginregistration");

@@ -2,7 +2,9 @@
 
 use super::proto;
 use super::request::TOKEN;
+use crate::driver::health::Inspected;
 use crate::driver::stats::Stats;
+use crate::driver::work::Work;
 use crate::host::space::Count;
 use crate::names::TOPOLOGY_NODE;
 use crate::pool::{Fault, Severity};
@@ -74,10 +76,7 @@ pub(super) fn snapshot(snapshot: &Snapshot, node: &str) -> proto::Snapshot {
         size_bytes: record.size.as_wire(),
         snapshot_id: snapshot.id.to_string(),
         source_volume_id: record.volume.to_string(),
-        creation_time: Some(prost_types::Timestamp {
-            seconds: record.created.as_second(),
-            nanos: record.created.subsec_nanosecond(),
-        }),
+        creation_time: Some(timestamp(record.created)),
         ready_to_use: true,
         group_snapshot_id: String::new(),
         accessible_topology: vec![topology(node)],
@@ -186,6 +185,48 @@ pub(super) fn storage_health(faults: Vec<Fault>) -> proto::NodeGetStorageHealthR
     };
     proto::NodeGetStorageHealthResponse {
         backend_health: faults.into_iter().map(entry).collect(),
+    }
+}
+
+/// A pool.
+pub(super) fn pool(pool: Inspected) -> proto::inspection::Pool {
+    use proto::inspection::fault::Severity as Wire;
+    let fault = |fault: Fault| proto::inspection::Fault {
+        severity: match fault.severity {
+            Severity::Degraded => Wire::Degraded,
+            Severity::Inaccessible => Wire::Inaccessible,
+            Severity::DataLoss => Wire::DataLoss,
+        }
+        .into(),
+        reason: fault.reason.to_owned(),
+        message: fault.message,
+    };
+    proto::inspection::Pool {
+        name: pool.name.to_string(),
+        kind: pool.kind.to_owned(),
+        place: pool.place,
+        total_bytes: pool.capacity.total.0,
+        promised_bytes: pool.capacity.promised.0,
+        available_bytes: pool.capacity.available.0,
+        enforces_tree_size: pool.enforces,
+        faults: pool.faults.into_iter().map(fault).collect(),
+    }
+}
+
+/// A copy that is running.
+pub(super) fn work(work: Work) -> proto::inspection::Work {
+    proto::inspection::Work {
+        id: work.id,
+        done_bytes: work.progress.done().0,
+        total_bytes: work.progress.total().0,
+        since: Some(timestamp(work.since)),
+    }
+}
+
+fn timestamp(at: jiff::Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: at.as_second(),
+        nanos: at.subsec_nanosecond(),
     }
 }
 

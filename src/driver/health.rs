@@ -3,8 +3,25 @@
 use std::path::PathBuf;
 
 use super::Core;
-use crate::pool::{Fault, Pool, Severity};
-use crate::volume::{Result, Volume, VolumeId};
+use crate::pool::{Capacity, Fault, Pool, Severity};
+use crate::volume::{PoolName, Result, Volume, VolumeId};
+
+/// A pool as people see it.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    /// Its name in the pools file.
+    pub name: PoolName,
+    /// What it is: `directory`, `btrfs`.
+    pub kind: &'static str,
+    /// Where it is, as the pools file says it.
+    pub place: String,
+    /// Its room; nothing if that can not be told, which then is one of the faults.
+    pub capacity: Capacity,
+    /// Whether the size of a tree holds.
+    pub enforces: bool,
+    /// What is wrong with it.
+    pub faults: Vec<Fault>,
+}
 
 impl Core {
     /// What is wrong with the volume (CSI 1.13, `ControllerGetVolumeHealth`).
@@ -56,6 +73,11 @@ impl Core {
             .collect())
     }
 
+    /// All pools, in the order of the pools file.
+    pub fn inspect(&self) -> Vec<Inspected> {
+        self.pools.iter().map(|pool| inspected(&**pool)).collect()
+    }
+
     /// The faults of all pools, each with the name of its pool in front.
     pub fn storage_health(&self) -> Vec<Fault> {
         let named = |pool: &dyn Pool| {
@@ -67,6 +89,26 @@ impl Core {
             pool.faults().into_iter().map(name_it)
         };
         self.pools.iter().flat_map(|pool| named(&**pool)).collect()
+    }
+}
+
+fn inspected(pool: &dyn Pool) -> Inspected {
+    let mut faults = pool.faults();
+    let capacity = pool.capacity().unwrap_or_else(|error| {
+        faults.push(Fault {
+            severity: Severity::Inaccessible,
+            reason: "CapacityUnknown",
+            message: error.to_string(),
+        });
+        Capacity::default()
+    });
+    Inspected {
+        name: pool.name().clone(),
+        kind: pool.kind(),
+        place: pool.place(),
+        capacity,
+        enforces: pool.enforces(),
+        faults,
     }
 }
 

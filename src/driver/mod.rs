@@ -7,6 +7,7 @@ pub mod mounts;
 pub mod snapshots;
 pub mod stats;
 pub mod volumes;
+pub mod work;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::pool::{Pool, Severity};
 use crate::volume::{Class, Error, PoolName, Result, Volume, VolumeId, VolumeName};
 use locks::{Hold, Key, Locks};
 use mountpoints::Mountpoints;
+use work::{Work, Works};
 
 /// How long a look at the pools may take before they count as unusable.
 const READY_LIMIT: Duration = Duration::from_millis(500);
@@ -39,6 +41,7 @@ pub struct Core {
     mountpoints: Mountpoints,
     /// Freezes last only as long as a copy, so they are locked within the verb.
     freezes: Arc<Locks>,
+    works: Works,
 }
 
 /// How a volume is called on its node.
@@ -75,13 +78,13 @@ impl Driver {
             names.len() == pools.len(),
             "two pools have the same name: give each its own"
         );
-        let freezes = Arc::new(Locks::default());
         let core = Arc::new(Core {
             node,
             pools,
             host,
             mountpoints: Mountpoints::default(),
-            freezes,
+            freezes: Arc::default(),
+            works: Works::default(),
         });
         let waking = Arc::clone(&core);
         std::thread::Builder::new()
@@ -147,6 +150,11 @@ impl Driver {
             tokio::time::timeout(READY_LIMIT, usable).await,
             Ok(Ok(true))
         )
+    }
+
+    /// The copies that are running now, the oldest first.
+    pub fn work(&self) -> Vec<Work> {
+        self.core.works.all()
     }
 
     /// The name of this node.

@@ -73,7 +73,9 @@ impl Core {
         let (pool, volume) = self.existing(&spec.volume)?;
         let (mounted_at, _frozen) = self.to_be_frozen(pool, &volume)?;
         let record = SnapshotRecord::new(&spec.csi_name, &volume);
-        let snapshot = pool.snapshot(&volume, &name, record, mounted_at.as_deref())?;
+        let work = self.works.begin(format!("{}@{name}", volume.id));
+        let mounted_at = mounted_at.as_deref();
+        let snapshot = pool.snapshot(&volume, &name, record, mounted_at, &work.progress)?;
         tracing::info!(snapshot.id = %snapshot.id, "snapshot taken");
         Ok(snapshot)
     }

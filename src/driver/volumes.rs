@@ -47,11 +47,9 @@ impl Core {
         let size = spec
             .range
             .pick(DEFAULT_SIZE.max(least), shape.least.max(least), shape.grain)?;
-        let volume = pool.create(
-            &name,
-            VolumeRecord::new(spec, size, &shape),
-            origin.as_ref(),
-        )?;
+        let work = self.works.begin(format!("{}/{name}", pool.name()));
+        let record = VolumeRecord::new(spec, size, &shape);
+        let volume = pool.create(&name, record, origin.as_ref(), &work.progress)?;
         tracing::info!(volume.id = %volume.id, %size, "volume created");
         Ok(volume)
     }

@@ -29,6 +29,7 @@ impl Trees for Directories {
         progress: &Progress,
     ) -> Result<()> {
         let source = from.folder(DATA)?.with_context(|| lost(from, DATA))?;
+        progress.expect(tree::size(source.as_fd())?);
         let copy = to.make_folder(DATA, 0o755)?;
         tree::copy(to.gate(), source.as_fd(), copy.as_fd(), progress)?;
         tree::sync(copy.as_fd())

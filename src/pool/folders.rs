@@ -163,22 +163,23 @@ impl Folders {
     }
 
     /// Fills the folder of a volume that is being made.
-    fn fill(&self, entry: &Folder, record: &VolumeRecord, origin: Option<&Origin>) -> Result<()> {
-        let progress = Progress::default();
+    fn fill(
+        &self,
+        entry: &Folder,
+        record: &VolumeRecord,
+        origin: Option<&Origin>,
+        progress: &Progress,
+    ) -> Result<()> {
         match (record.layout, origin) {
             (Layout::Tree, None) => self.trees.make(entry)?,
             (Layout::Tree, Some(origin)) => {
                 self.trees
-                    .copy(&self.content(origin)?, entry, false, &progress)?;
+                    .copy(&self.content(origin)?, entry, false, progress)?;
             }
             (Layout::Image, None) => self.images.make(entry, record)?,
             (Layout::Image, Some(origin)) => {
-                self.images.copy(
-                    &self.content(origin)?,
-                    entry,
-                    origin.mounted_at(),
-                    &progress,
-                )?;
+                self.images
+                    .copy(&self.content(origin)?, entry, origin.mounted_at(), progress)?;
                 self.images.adopt(entry, record)?;
             }
         }
@@ -203,6 +204,14 @@ impl Pool for Folders {
 
     fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    fn place(&self) -> String {
+        self.root.path().display().to_string()
+    }
+
+    fn enforces(&self) -> bool {
+        self.trees.enforces()
     }
 
     fn shape(&self, class: &Class, origin: Option<&Origin>) -> volume::Result<Shape> {
@@ -244,10 +253,11 @@ impl Pool for Folders {
         name: &VolumeName,
         record: VolumeRecord,
         origin: Option<&Origin>,
+        progress: &Progress,
     ) -> volume::Result<Volume> {
         let _room = self.reserve(record.size)?;
         let aside = self.yard.begin(format!("v-{name}"))?;
-        self.fill(aside.folder(), &record, origin)?;
+        self.fill(aside.folder(), &record, origin, progress)?;
         aside
             .folder()
             .write_new(VolumeRecord::FILE, &record.to_text())?;
@@ -305,6 +315,7 @@ impl Pool for Folders {
         name: &SnapshotName,
         record: SnapshotRecord,
         mounted_at: Option<&Path>,
+        progress: &Progress,
     ) -> volume::Result<Snapshot> {
         let (from, aside) = (self.entry(volume)?, self.yard.begin(format!("s-{name}"))?);
         // First, so that the next process knows what a crash from here on may have left frozen.
@@ -312,14 +323,10 @@ impl Pool for Folders {
             .folder()
             .write_new(SnapshotRecord::FILE, &record.to_text())?;
         match record.layout {
-            Layout::Tree => {
-                self.trees
-                    .copy(&from, aside.folder(), true, &Progress::default())?;
-            }
-            Layout::Image => {
-                self.images
-                    .copy(&from, aside.folder(), mounted_at, &Progress::default())?;
-            }
+            Layout::Tree => self.trees.copy(&from, aside.folder(), true, progress)?,
+            Layout::Image => self
+                .images
+                .copy(&from, aside.folder(), mounted_at, progress)?,
         }
         let record = aside
             .place(|making, aside| self.snapshots.place(making, aside, name.as_str(), record))?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -56,6 +57,8 @@ impl Images {
         progress: &Progress,
     ) -> Result<()> {
         let source = from.file(FILE, false)?.with_context(|| lost(from, FILE))?;
+        let allocated = source.metadata().context("looking at an image")?.blocks() * 512;
+        progress.expect(Bytes(allocated));
         let image = to.make_file(FILE)?;
         let frozen = mounted_at
             .map(|at| freeze::freeze(&self.host.gate, at, freeze::LIMIT))

@@ -22,6 +22,7 @@ use folders::Folders;
 
 use crate::config;
 use crate::host::mount::Entry;
+use crate::host::progress::Progress;
 use crate::host::{FileId, Host};
 use crate::volume::{
     Bytes, Class, PoolName, Result, Shape, Snapshot, SnapshotName, SnapshotRecord, Volume,
@@ -39,6 +40,12 @@ pub trait Pool: Send + Sync {
     /// What it is, for people: `directory`, `btrfs`.
     fn kind(&self) -> &'static str;
 
+    /// Where it is, for people: the directory of the pools file.
+    fn place(&self) -> String;
+
+    /// Whether the size of a volume of the layout `tree` holds.
+    fn enforces(&self) -> bool;
+
     /// The form of a new volume of this class, or of one made from `origin`, which must then be of its form.
     ///
     /// # Errors
@@ -54,7 +61,7 @@ pub trait Pool: Send + Sync {
     /// At most `most` volumes in the order of their names, those after `after`.
     fn page(&self, after: Option<&VolumeName>, most: usize) -> Result<Vec<Volume>>;
 
-    /// Makes a volume, empty or with the content of `origin`.
+    /// Makes a volume, empty or with the content of `origin`; what is copied for that is told to `progress`.
     ///
     /// # Errors
     /// `Full` without the room for it.
@@ -63,6 +70,7 @@ pub trait Pool: Send + Sync {
         name: &VolumeName,
         record: VolumeRecord,
         origin: Option<&Origin>,
+        progress: &Progress,
     ) -> Result<Volume>;
 
     /// Removes a volume and all that it holds; its snapshots stay.
@@ -82,13 +90,14 @@ pub trait Pool: Send + Sync {
     -> Result<Vec<Snapshot>>;
 
     /// Takes a snapshot. `mounted_at` is where the filesystem on the volume's device is mounted, if it is: a pool whose
-    /// storage does not do so by itself freezes it meanwhile.
+    /// storage does not do so by itself freezes it meanwhile. What is copied is told to `progress`.
     fn snapshot(
         &self,
         volume: &Volume,
         name: &SnapshotName,
         record: SnapshotRecord,
         mounted_at: Option<&Path>,
+        progress: &Progress,
     ) -> Result<Snapshot>;
 
     /// Removes a snapshot.
