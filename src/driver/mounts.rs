@@ -207,6 +207,7 @@ impl Core {
     /// # Errors
     /// `InUse` while it is published, or when something else is mounted there.
     pub fn unstage(&self, id: &VolumeId, staging: &Path) -> Result<()> {
+        self.refuse_own(staging)?;
         let Some(volume) = self.find(id)? else {
             return self.gone(id, staging);
         };
@@ -338,6 +339,7 @@ impl Core {
     /// # Errors
     /// `InUse` when something else is mounted there, or something still has files open below it.
     pub fn unpublish(&self, id: &VolumeId, target: &Path) -> Result<()> {
+        self.refuse_own(target)?;
         let Some(volume) = self.find(id)? else {
             return self.gone(id, target);
         };
@@ -354,6 +356,7 @@ impl Core {
 
     /// Takes an inline volume from its consumer, and deletes it.
     pub fn unpublish_ephemeral(&self, name: &VolumeName, target: &Path) -> Result<()> {
+        self.refuse_own(target)?;
         match self.named(name)? {
             Some((pool, volume)) if volume.record.ephemeral => {
                 self.unshow(pool, &volume, target)?;
@@ -375,7 +378,8 @@ impl Core {
         }
     }
 
-    /// No consumer's path may lie in a pool: it would become part of other volumes.
+    /// No consumer's path may lie in a pool: it would become part of other volumes, and what is removed there would be
+    /// missing from them.
     fn refuse_own(&self, path: &Path) -> Result<()> {
         match self.pools.iter().find(|pool| pool.holds(path)) {
             None => Ok(()),
