@@ -347,11 +347,21 @@ impl Core {
         Ok(self.host.mounts.remove_target(target)?)
     }
 
-    /// Creates an inline volume and shows it to its consumer.
+    /// Creates an inline volume and shows it to its consumer. One that can not be shown is not kept: nobody need ask
+    /// to have it unpublished.
     pub fn publish_ephemeral(&self, spec: &EphemeralSpec) -> Result<()> {
+        self.refuse_own(&spec.target)?;
+        let known = self.named(&spec.volume.name())?.is_some();
         let volume = self.create(&spec.volume)?;
         let pool = self.existing(&volume.id)?.0;
-        self.show(pool, &volume, &spec.target, &spec.capability.options)
+        let shown = self.show(pool, &volume, &spec.target, &spec.capability.options);
+        if shown.is_err()
+            && !known
+            && let Err(error) = self.delete(&volume.id)
+        {
+            tracing::error!(volume.id = %volume.id, %error, "an inline volume without a consumer stays behind");
+        }
+        shown
     }
 
     /// Takes an inline volume from its consumer, and deletes it.
