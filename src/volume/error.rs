@@ -46,11 +46,12 @@ pub enum Error {
 }
 
 impl From<anyhow::Error> for Error {
-    /// Some refusals of the machine are no fault of it: a full disk sends the caller to another node, a symlink in a
-    /// path it gave is the caller's own to mend.
+    /// Some refusals of the machine are no fault of it: a full disk sends the caller to another node, what somebody still
+    /// uses must be let go first, a symlink in a path it gave is the caller's own to mend.
     fn from(error: anyhow::Error) -> Self {
         match error.chain().find_map(errno) {
             Some(Errno::NOSPC | Errno::DQUOT) => Self::Full(format!("no space left: {error:#}")),
+            Some(Errno::BUSY) => Self::InUse(format!("{error:#}")),
             Some(Errno::LOOP) => Self::Invalid(format!("{error:#}")),
             _ => Self::Host(error),
         }
@@ -77,6 +78,15 @@ mod tests {
             .expect_err("it is an error");
 
         assert!(matches!(Error::from(chain), Error::Full(_)));
+    }
+
+    #[test]
+    fn what_somebody_uses_is_in_use() {
+        let chain = Err::<(), _>(Errno::BUSY)
+            .context("unmounting")
+            .expect_err("it is an error");
+
+        assert!(matches!(Error::from(chain), Error::InUse(_)));
     }
 
     #[test]
