@@ -178,7 +178,7 @@ impl proto::controller_server::Controller for Controller {
         &self,
         request: Request<proto::CreateSnapshotRequest>,
     ) -> Reply<proto::CreateSnapshotResponse> {
-        let spec = request::create_snapshot(request.into_inner())?;
+        let spec = request::create_snapshot(request.into_inner(), self.driver.node())?;
         let snapshot = self
             .driver
             .change(spec.keys(), move |core| core.snapshot(&spec))

@@ -43,24 +43,26 @@ pub(in crate::csi) fn create_volume(
     }
     let range = capacity_range(wire.capacity_range)?;
     let source = wire.volume_content_source.map(content_source).transpose()?;
-    match wire.accessibility_requirements {
-        Some(asked)
-            if !asked.requisite.is_empty()
-                && !asked.requisite.iter().any(|one| allows(one, node)) =>
-        {
-            Err(Error::Full(format!(
-                "volumes made here are on node {node}, which the topology asked for leaves out"
-            )))
-        }
-        _ => Ok(VolumeSpec {
-            csi_name,
-            class,
-            range,
-            source,
-            claim: parameters.claim(),
-            ephemeral: false,
-        }),
+    require_node(wire.accessibility_requirements, node)?;
+    Ok(VolumeSpec {
+        csi_name,
+        class,
+        range,
+        source,
+        claim: parameters.claim(),
+        ephemeral: false,
+    })
+}
+
+/// Refuses what is asked for on other nodes only.
+fn require_node(asked: Option<proto::TopologyRequirement>, node: &str) -> Result<()> {
+    let requisite = asked.unwrap_or_default().requisite;
+    if requisite.is_empty() || requisite.iter().any(|one| allows(one, node)) {
+        return Ok(());
     }
+    Err(Error::Full(format!(
+        "what is made here is on node {node}, which the topology asked for leaves out"
+    )))
 }
 
 fn content_source(wire: proto::VolumeContentSource) -> Result<Source> {
@@ -193,8 +195,11 @@ pub(in crate::csi) fn page<Id: std::str::FromStr>(
 /// What a page token begins with.
 pub(in crate::csi) const TOKEN: &str = "after:";
 
-/// Reads a `CreateSnapshotRequest`.
-pub(in crate::csi) fn create_snapshot(wire: proto::CreateSnapshotRequest) -> Result<SnapshotSpec> {
+/// Reads a `CreateSnapshotRequest` as it concerns the node `node`.
+pub(in crate::csi) fn create_snapshot(
+    wire: proto::CreateSnapshotRequest,
+    node: &str,
+) -> Result<SnapshotSpec> {
     let csi_name = name(wire.name, "name")?;
     if wire.source_volume_id.is_empty() {
         return Err(Error::Invalid(
@@ -210,10 +215,9 @@ pub(in crate::csi) fn create_snapshot(wire: proto::CreateSnapshotRequest) -> Res
             "parameters: unknown field `{key}`: a snapshot has none"
         )));
     }
-    Ok(SnapshotSpec {
-        csi_name,
-        volume: volume_id(&wire.source_volume_id)?,
-    })
+    let volume = volume_id(&wire.source_volume_id)?;
+    require_node(wire.accessibility_requirements, node)?;
+    Ok(SnapshotSpec { csi_name, volume })
 }
 
 fn refuse_mutable(parameters: &std::collections::BTreeMap<String, String>) -> Result<()> {
