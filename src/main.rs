@@ -1,4 +1,4 @@
-//! The one binary: parse, log, run the role, exit code.
+//! The one binary: parse, run the role, exit code.
 
 use std::process::ExitCode;
 
@@ -6,11 +6,5 @@ use clap::Parser;
 use orlop::cli::Cli;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("orlop: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    Cli::parse().run()
 }

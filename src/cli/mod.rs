@@ -1,24 +1,51 @@
 //! The command line: every flag has an environment twin, a default and a unit.
 
+mod client;
 mod node;
+mod output;
+mod pool;
+mod snapshot;
+mod volume;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::telemetry::{self, LogFormat};
 
 /// Persistent volumes from the disks of each node.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     role: Role,
 }
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it failed, and why is one line on the standard error
+  2  the command line, or what it asks for, is wrong
+  3  what it is about does not exist
+  4  another operation on it is still running: ask again";
+
 #[derive(Debug, Subcommand)]
 enum Role {
     /// Serve the volumes of this node to CSI clients.
     Node(node::Node),
+    /// Create, list, grow, clone, mount and remove volumes.
+    Volume(volume::Volume),
+    /// Take, list, restore and remove snapshots.
+    Snapshot(snapshot::Snapshot),
+    /// Look at the pools that volumes are in.
+    Pool(pool::Pool),
+    /// Print the completions for a shell, such as `source <(orlop completions bash)`.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
 }
 
 /// How a service logs.
@@ -45,10 +72,18 @@ struct Log {
 }
 
 impl Cli {
-    /// Runs the role to its end.
-    pub fn run(self) -> Result<()> {
-        match self.role {
+    /// Runs the role to its end, and says on the standard error why it failed.
+    pub fn run(self) -> ExitCode {
+        let done = match self.role {
             Role::Node(node) => node.run(),
+            Role::Volume(volume) => volume.run(),
+            Role::Snapshot(snapshot) => snapshot.run(),
+            Role::Pool(pool) => pool.run(),
+            Role::Completions { shell } => completions(shell),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => client::fail(&error),
         }
     }
 }
@@ -57,4 +92,10 @@ impl Log {
     fn start(&self) -> Result<()> {
         telemetry::start(&self.filter, self.format)
     }
+}
+
+fn completions(shell: Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "orlop", &mut script);
+    output::print(&String::from_utf8_lossy(&script))
 }

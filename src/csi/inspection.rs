@@ -1,11 +1,14 @@
 //! The inspection service: what people ask of a node that CSI has no call for.
 
+use std::path::PathBuf;
+
 use tonic::{Request, Response};
 
 use super::proto::inspection::{
-    self, ListPoolsRequest, ListPoolsResponse, ListWorkRequest, ListWorkResponse,
+    self, ListMountsRequest, ListMountsResponse, ListPoolsRequest, ListPoolsResponse,
+    ListWorkRequest, ListWorkResponse,
 };
-use super::{Reply, reply};
+use super::{Reply, reply, request};
 use crate::driver::Driver;
 
 /// Serves `orlop.v1.Inspection`.
@@ -27,6 +30,15 @@ impl inspection::inspection_server::Inspection for Inspection {
         let pools = self.driver.look(|core| Ok(core.inspect())).await?;
         Ok(Response::new(ListPoolsResponse {
             pools: pools.into_iter().map(reply::pool).collect(),
+        }))
+    }
+
+    async fn list_mounts(&self, request: Request<ListMountsRequest>) -> Reply<ListMountsResponse> {
+        let id = request::volume_id(&request.into_inner().volume_id)?;
+        let places = self.driver.look(move |core| core.mounts_of(&id)).await?;
+        let path = |place: PathBuf| place.to_string_lossy().into_owned();
+        Ok(Response::new(ListMountsResponse {
+            paths: places.into_iter().map(path).collect(),
         }))
     }
 

@@ -132,6 +132,15 @@ impl Core {
         });
     }
 
+    /// Where the volume of this id is mounted now, staged or published, in the order of the paths.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn mounts_of(&self, id: &VolumeId) -> Result<Vec<PathBuf>> {
+        let (pool, volume) = self.existing(id)?;
+        self.mounted(pool, &volume)
+    }
+
     /// Where the volume is mounted now: staged, published, or both.
     pub(super) fn mounted(&self, pool: &dyn Pool, volume: &Volume) -> Result<Vec<PathBuf>> {
         self.read_mounts();

@@ -1,0 +1,210 @@
+//! Talking to a node over its socket, and what becomes of an answer that is an error.
+
+use std::io::{ErrorKind, IsTerminal};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use tonic::transport::{self, Channel};
+use tonic::{Code, Response, Status};
+
+use crate::csi::endpoint::Endpoint;
+use crate::csi::proto::controller_client::ControllerClient;
+use crate::csi::proto::inspection::ListWorkRequest;
+use crate::csi::proto::inspection::inspection_client::InspectionClient;
+use crate::csi::proto::node_client::NodeClient;
+
+/// How many entries of a list are asked for at a time: their answer stays far below what a client accepts.
+pub(super) const PAGE: i32 = 1000;
+/// How often a progress bar moves.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Where the node is.
+#[derive(Args, Debug)]
+pub(super) struct Remote {
+    /// The socket of the node: `unix:///run/orlop/csi.sock`, or a path.
+    #[arg(
+        long,
+        env = "CSI_ENDPOINT",
+        default_value = "unix:///run/orlop/csi.sock",
+        value_name = "URL",
+        global = true
+    )]
+    pub(super) endpoint: Endpoint,
+}
+
+/// A node that answered.
+#[derive(Clone)]
+pub(super) struct Connection(Channel);
+
+/// That a command failed for a reason that it said itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Failed {
+    pub(super) message: String,
+    pub(super) exit: u8,
+}
+
+impl Remote {
+    /// Runs `work` on a connection to the node.
+    ///
+    /// # Errors
+    /// Nobody serves there, with what to do; and what `work` says.
+    pub(super) fn with<T>(&self, work: impl AsyncFnOnce(Connection) -> Result<T>) -> Result<T> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("starting the runtime")?
+            .block_on(async { work(self.connect().await?).await })
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        // Asked first, because its errors say more than those of the transport.
+        if let Err(error) = UnixStream::connect(self.endpoint.path()) {
+            let path = self.endpoint.path().display();
+            return Err(match error.kind() {
+                ErrorKind::PermissionDenied => {
+                    anyhow!("{path} may not be opened ({error}): run this as root")
+                }
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!(
+                    "nobody serves on {path} ({error}): is `orlop node` running? Name another socket by --endpoint"
+                ),
+                _ => anyhow!("{path} can not be connected to: {error}"),
+            });
+        }
+        let channel = transport::Endpoint::from_shared(self.endpoint.to_string())?
+            .connect()
+            .await
+            .with_context(|| format!("what serves on {} does not speak gRPC", self.endpoint))?;
+        Ok(Connection(channel))
+    }
+}
+
+impl Connection {
+    pub(super) fn controller(&self) -> ControllerClient<Channel> {
+        ControllerClient::new(self.0.clone())
+    }
+
+    pub(super) fn node(&self) -> NodeClient<Channel> {
+        NodeClient::new(self.0.clone())
+    }
+
+    pub(super) fn inspection(&self) -> InspectionClient<Channel> {
+        InspectionClient::new(self.0.clone())
+    }
+
+    /// Waits for a call that may copy much to make `id`, and shows how far it is while a person looks.
+    pub(super) async fn watched<T>(
+        &self,
+        id: &str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<Response<T>, Status> {
+        if !std::io::stderr().is_terminal() {
+            return call.await;
+        }
+        let bar = ProgressBar::new(0).with_style(style());
+        bar.set_message(id.to_owned());
+        let answer = tokio::select! {
+            answer = call => answer,
+            () = self.show_work(id, &bar) => unreachable!("it shows until the call has ended"),
+        };
+        bar.finish_and_clear();
+        answer
+    }
+
+    async fn show_work(&self, id: &str, bar: &ProgressBar) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            // A node that does not tell still does the work: then there is nothing to show.
+            let Ok(answer) = self.inspection().list_work(ListWorkRequest {}).await else {
+                continue;
+            };
+            let works = answer.into_inner().work;
+            if let Some(work) = works
+                .iter()
+                .find(|work| work.id == id && work.total_bytes > 0)
+            {
+                bar.set_length(work.total_bytes.max(work.done_bytes));
+                bar.set_position(work.done_bytes);
+            }
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template(
+        "{msg}  {bar:30}  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}",
+    )
+    .expect("the template is a constant")
+    .progress_chars("=> ")
+}
+
+/// Tells why a command failed, in one line, and gives its exit code.
+pub(super) fn fail(error: &anyhow::Error) -> ExitCode {
+    let (message, exit) = told(error);
+    // A message of a tool can have several lines, a script reads one.
+    let line: Vec<_> = message.split_whitespace().collect();
+    eprintln!("orlop: {}", line.join(" "));
+    ExitCode::from(exit)
+}
+
+fn told(error: &anyhow::Error) -> (String, u8) {
+    if let Some(status) = error.downcast_ref::<Status>() {
+        return (explained(status), exit_code(status.code()));
+    }
+    let exit = error
+        .downcast_ref()
+        .map_or(1, |failed: &Failed| failed.exit);
+    (format!("{error:#}"), exit)
+}
+
+/// What the node said, and what to do where it could not know that.
+fn explained(status: &Status) -> String {
+    let message = status.message();
+    match status.code() {
+        Code::NotFound if message.starts_with("snapshot") => {
+            format!("{message}: `orlop snapshot ls` shows those that do")
+        }
+        Code::NotFound => format!("{message}: `orlop volume ls` shows those that do"),
+        Code::Unavailable | Code::Cancelled => {
+            format!("the node went away in the middle ({message}): look, then ask again")
+        }
+        Code::Unimplemented if message.is_empty() => {
+            "what serves on this socket does not know that call: is it an `orlop node` of this release?".into()
+        }
+        Code::FailedPrecondition if message.contains("unpublish") => {
+            format!("{message} (`orlop volume unmount` does both)")
+        }
+        _ if message.is_empty() => status.to_string(),
+        _ => message.to_owned(),
+    }
+}
+
+fn exit_code(code: Code) -> u8 {
+    match code {
+        Code::InvalidArgument | Code::OutOfRange => 2,
+        Code::NotFound => 3,
+        Code::Aborted | Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => 4,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_with_what_to_do_and_its_exit_code() {
+        let told_of = |code, message: &str| told(&Status::new(code, message).into());
+
+        let (missing, exit) = told_of(Code::NotFound, "snapshot a/b@c does not exist");
+        assert!(missing.ends_with("`orlop snapshot ls` shows those that do") && exit == 3);
+        assert_eq!(told_of(Code::Aborted, "volume a is busy").1, 4);
+        assert_eq!(told_of(Code::InvalidArgument, "no").1, 2);
+        assert_eq!(told_of(Code::Internal, "a disk").1, 1);
+        assert_eq!(told(&anyhow!("else")), ("else".to_owned(), 1));
+    }
+}

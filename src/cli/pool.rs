@@ -1,0 +1,162 @@
+//! `orlop pool`: which pools there are, how full, and how well.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::client::{Connection, Failed, Remote};
+use super::output::{Output, Shown, size};
+use super::volume::exact_size;
+use crate::csi::proto::inspection::{self, ListPoolsRequest, fault::Severity};
+use crate::volume::PoolName;
+
+#[derive(Args, Debug)]
+pub(super) struct Pool {
+    #[command(flatten)]
+    remote: Remote,
+
+    #[command(flatten)]
+    output: Output,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the pools of the node.
+    Ls,
+    /// Show all that is known of a pool.
+    Inspect {
+        /// The pool.
+        name: PoolName,
+    },
+}
+
+/// A pool as it is printed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listed {
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) place: String,
+    total_bytes: u64,
+    promised_bytes: u64,
+    available_bytes: u64,
+    pub(super) enforces_tree_size: bool,
+    pub(super) health: Vec<Fault>,
+}
+
+/// What is wrong with something.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Fault {
+    /// `degraded`, `inaccessible` or `dataLoss`.
+    pub(super) severity: &'static str,
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+impl Pool {
+    pub(super) fn run(self) -> Result<()> {
+        let pools = self.remote.with(async |node| list(&node).await)?;
+        let Command::Inspect { name } = self.command else {
+            return self.output.list(&pools);
+        };
+        match pools.iter().find(|pool| pool.name == name.as_str()) {
+            Some(pool) => self.output.one(pool),
+            None => Err(Failed {
+                message: format!("pool {name} does not exist: `orlop pool ls` shows those that do"),
+                exit: 3,
+            }
+            .into()),
+        }
+    }
+}
+
+/// The pools of the node.
+pub(super) async fn list(node: &Connection) -> Result<Vec<Listed>> {
+    let answer = node.inspection().list_pools(ListPoolsRequest {}).await?;
+    let pools = answer.into_inner().pools;
+    Ok(pools.into_iter().map(Listed::of).collect())
+}
+
+impl Listed {
+    fn of(pool: inspection::Pool) -> Self {
+        let fault = |fault: inspection::Fault| Fault {
+            severity: match fault.severity() {
+                Severity::Degraded => "degraded",
+                Severity::DataLoss => "dataLoss",
+                Severity::Inaccessible | Severity::Unspecified => "inaccessible",
+            },
+            reason: fault.reason,
+            message: fault.message,
+        };
+        Self {
+            name: pool.name,
+            kind: pool.kind,
+            place: pool.place,
+            total_bytes: pool.total_bytes,
+            promised_bytes: pool.promised_bytes,
+            available_bytes: pool.available_bytes,
+            enforces_tree_size: pool.enforces_tree_size,
+            health: pool.faults.into_iter().map(fault).collect(),
+        }
+    }
+}
+
+impl Shown for Listed {
+    const COLUMNS: &'static [&'static str] =
+        &["NAME", "KIND", "TOTAL", "PROMISED", "AVAILABLE", "HEALTH"];
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.kind.clone(),
+            size(self.total_bytes),
+            size(self.promised_bytes),
+            size(self.available_bytes),
+            health(&self.health),
+        ]
+    }
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let enforced = if self.enforces_tree_size {
+            "enforced"
+        } else {
+            "not enforced: use `layout: image` where a size must hold"
+        };
+        let mut details = vec![
+            ("Name", self.name.clone()),
+            ("Kind", self.kind.clone()),
+            ("Place", self.place.clone()),
+            ("Total", exact_size(self.total_bytes)),
+            ("Promised", exact_size(self.promised_bytes)),
+            ("Available", exact_size(self.available_bytes)),
+            ("Sizes of trees", enforced.to_owned()),
+        ];
+        details.extend(health_lines(&self.health));
+        details
+    }
+}
+
+/// Health in one cell: `ok`, or one word for each fault.
+pub(super) fn health(faults: &[Fault]) -> String {
+    let words: Vec<_> = faults.iter().map(|fault| fault.reason.as_str()).collect();
+    match words[..] {
+        [] => "ok".to_owned(),
+        _ => words.join(","),
+    }
+}
+
+/// Health in lines: `ok`, or what is wrong and what to do.
+pub(super) fn health_lines(faults: &[Fault]) -> Vec<(&'static str, String)> {
+    let line = |fault: &Fault| ("Health", format!("{}: {}", fault.severity, fault.message));
+    match faults {
+        [] => vec![("Health", "ok".to_owned())],
+        _ => faults.iter().map(line).collect(),
+    }
+}

@@ -1,0 +1,359 @@
+//! `orlop volume`: what a person does with volumes, each command one or two calls of CSI.
+
+mod mounting;
+mod shown;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use super::client::{Connection, PAGE, Remote};
+use super::output::{Output, size};
+use crate::csi::proto::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
+use crate::csi::proto::volume_content_source::{SnapshotSource, Type, VolumeSource};
+use crate::csi::proto::{
+    self, CapacityRange, ControllerExpandVolumeRequest, ControllerGetVolumeRequest,
+    ControllerListVolumeHealthRequest, CreateVolumeRequest, DeleteVolumeRequest,
+    ListVolumesRequest, VolumeCapability, VolumeContentSource, volume_capability::access_mode,
+};
+use crate::volume::{Bytes, PoolName, SnapshotId, Source, VolumeId, VolumeName};
+use mounting::Staging;
+use shown::{Inspected, Listed};
+
+pub(super) use shown::exact_size;
+
+#[derive(Args, Debug)]
+pub(super) struct Volume {
+    #[command(flatten)]
+    remote: Remote,
+
+    #[command(flatten)]
+    output: Output,
+
+    #[command(flatten)]
+    staging: Staging,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the volumes of all pools.
+    Ls,
+    /// Create an empty volume. A second time with the same name and size changes nothing.
+    Create(Create),
+    /// Show all that is known of a volume.
+    Inspect {
+        /// The volume: POOL/NAME.
+        id: VolumeId,
+    },
+    /// Remove volumes and all that they hold; their snapshots stay.
+    Rm {
+        /// The volumes: POOL/NAME.
+        #[arg(required = true)]
+        ids: Vec<VolumeId>,
+    },
+    /// Make a volume larger, also while it is mounted.
+    Grow {
+        /// The volume: POOL/NAME.
+        id: VolumeId,
+        /// The new size, such as 20GiB.
+        #[arg(value_parser = wanted_size)]
+        size: Bytes,
+    },
+    /// Copy a volume as it is now into a new one of the same pool.
+    Clone {
+        /// The volume to copy: POOL/NAME.
+        source: VolumeId,
+        /// The name of the new one.
+        name: String,
+        /// Its size, such as 20GiB; that of the source if left out.
+        #[arg(long, value_parser = wanted_size)]
+        size: Option<Bytes>,
+    },
+    /// Mount a volume: stage it, and publish it at a path.
+    Mount {
+        /// The volume: POOL/NAME.
+        id: VolumeId,
+        /// Where: a directory, or a file for a block volume. Its last component is made if it is missing.
+        path: PathBuf,
+        /// Allow no writing through this path.
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// Unmount a volume from a path, and remove that; the last one takes the staging back too.
+    Unmount {
+        /// The volume: POOL/NAME.
+        id: VolumeId,
+        /// Where it was mounted.
+        path: PathBuf,
+    },
+}
+
+/// What a new volume is.
+#[derive(Args, Debug)]
+struct Create {
+    /// Its name.
+    name: String,
+    /// Its size, such as 10GiB.
+    #[arg(long, value_parser = wanted_size)]
+    size: Bytes,
+    /// Its pool; if left out the only one, or the one called `default`.
+    #[arg(long)]
+    pool: Option<PoolName>,
+    /// A directory of the pool, or a filesystem in an image file whose size always holds.
+    #[arg(long, value_parser = ["tree", "image"])]
+    layout: Option<String>,
+    /// The filesystem in an image.
+    #[arg(long, value_parser = ["ext4", "xfs", "btrfs"])]
+    fs: Option<String>,
+    /// A raw block device.
+    #[arg(long, conflicts_with = "fs")]
+    block: bool,
+    /// Refuse a volume whose size nothing enforces.
+    #[arg(long)]
+    require_quota: bool,
+}
+
+/// A volume that is to be made from another, or from a snapshot.
+pub(super) struct Copy {
+    pub(super) source: Source,
+    pub(super) name: String,
+    pub(super) size: Option<Bytes>,
+    pub(super) block: bool,
+}
+
+impl Volume {
+    pub(super) fn run(self) -> Result<()> {
+        let (output, staging) = (self.output, self.staging);
+        self.remote.with(async |node| match self.command {
+            Command::Ls => output.list(&list(&node).await?),
+            Command::Create(create) => create.run(&node, output).await,
+            Command::Inspect { id } => output.one(&inspect(&node, &id).await?),
+            Command::Rm { ids } => {
+                output
+                    .remove(&ids, async |id| remove(&node, id).await)
+                    .await
+            }
+            Command::Grow { id, size } => grow(&node, &id, size, output).await,
+            Command::Clone { source, name, size } => {
+                let block = get(&node, &source).await?.is_block();
+                let copy = Copy {
+                    source: Source::Volume(source),
+                    name,
+                    size,
+                    block,
+                };
+                copy.run(&node, output).await
+            }
+            Command::Mount {
+                id,
+                path,
+                read_only,
+            } => {
+                let volume = get(&node, &id).await?;
+                let path = staging.mount(&node, &volume, &id, &path, read_only).await?;
+                output.did(&volume, &format!("mounted at {}", path.display()))
+            }
+            Command::Unmount { id, path } => {
+                let volume = get(&node, &id).await?;
+                let path = staging.unmount(&node, &id, &path).await?;
+                output.did(&volume, &format!("unmounted from {}", path.display()))
+            }
+        })
+    }
+}
+
+impl Create {
+    async fn run(self, node: &Connection, output: Output) -> Result<()> {
+        let quota = self.require_quota.then(|| "true".to_owned());
+        let parameters = [
+            ("pool", self.pool.map(String::from)),
+            ("layout", self.layout),
+            ("requireQuota", quota),
+        ];
+        let parameters = parameters
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let request = CreateVolumeRequest {
+            name: self.name,
+            capacity_range: Some(at_least(self.size)),
+            volume_capabilities: vec![capability(self.block, self.fs.unwrap_or_default())],
+            parameters: parameters.collect(),
+            ..CreateVolumeRequest::default()
+        };
+        let answer = node.controller().create_volume(request).await?.into_inner();
+        let volume = Listed::of(answer.volume.unwrap_or_default());
+        output.did(&volume, &format!("created: {}", size(volume.size_bytes)))
+    }
+}
+
+impl Copy {
+    /// Makes the volume, and shows how far it is.
+    pub(super) async fn run(self, node: &Connection, output: Output) -> Result<()> {
+        let (pool, what, source) = match self.source {
+            Source::Volume(id) => {
+                let volume_id = id.to_string();
+                let what = format!("cloned from {id}");
+                (id.pool, what, Type::Volume(VolumeSource { volume_id }))
+            }
+            Source::Snapshot(id) => snapshot_source(id),
+        };
+        let id = VolumeId {
+            pool,
+            name: VolumeName::from_csi(&self.name),
+        };
+        let request = CreateVolumeRequest {
+            name: self.name,
+            capacity_range: self.size.map(at_least),
+            volume_capabilities: vec![capability(self.block, String::new())],
+            parameters: [("pool".to_owned(), id.pool.to_string())].into(),
+            volume_content_source: Some(VolumeContentSource {
+                r#type: Some(source),
+            }),
+            ..CreateVolumeRequest::default()
+        };
+        let mut controller = node.controller();
+        let call = controller.create_volume(request);
+        let answer = node.watched(&id.to_string(), call).await?.into_inner();
+        let volume = Listed::of(answer.volume.unwrap_or_default());
+        output.did(&volume, &format!("{what}: {}", size(volume.size_bytes)))
+    }
+}
+
+fn snapshot_source(id: SnapshotId) -> (PoolName, String, Type) {
+    let snapshot_id = id.to_string();
+    let what = format!("restored from {id}");
+    (
+        id.volume.pool,
+        what,
+        Type::Snapshot(SnapshotSource { snapshot_id }),
+    )
+}
+
+async fn list(node: &Connection) -> Result<Vec<Listed>> {
+    let mut controller = node.controller();
+    let (mut volumes, mut token) = (Vec::new(), String::new());
+    loop {
+        let request = ListVolumesRequest {
+            max_entries: PAGE,
+            starting_token: token,
+        };
+        let page = controller.list_volumes(request).await?.into_inner();
+        volumes.extend(page.entries.into_iter().filter_map(|entry| entry.volume));
+        token = page.next_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    let mut health = all_health(node).await?;
+    let listed = |volume: proto::Volume| {
+        let health = health.remove(&volume.volume_id).unwrap_or_default();
+        Listed::of(volume).with_health(health)
+    };
+    Ok(volumes.into_iter().map(listed).collect())
+}
+
+/// The health of all volumes by their ids.
+async fn all_health(node: &Connection) -> Result<HashMap<String, proto::VolumeHealth>> {
+    let mut controller = node.controller();
+    let (mut all, mut token) = (HashMap::new(), String::new());
+    loop {
+        let request = ControllerListVolumeHealthRequest {
+            max_entries: PAGE,
+            starting_token: token,
+            ..ControllerListVolumeHealthRequest::default()
+        };
+        let page = controller.controller_list_volume_health(request).await?;
+        let page = page.into_inner();
+        let by_id = |health: proto::VolumeHealth| (health.volume_id.clone(), health);
+        all.extend(page.entries.into_iter().map(by_id));
+        token = page.next_token;
+        if token.is_empty() {
+            return Ok(all);
+        }
+    }
+}
+
+async fn get(node: &Connection, id: &VolumeId) -> Result<Listed> {
+    let request = ControllerGetVolumeRequest {
+        volume_id: id.to_string(),
+    };
+    let answer = node.controller().controller_get_volume(request).await?;
+    Ok(Listed::of(answer.into_inner().volume.unwrap_or_default()))
+}
+
+async fn inspect(node: &Connection, id: &VolumeId) -> Result<Inspected> {
+    let volume = get(node, id).await?;
+    let request = proto::ControllerGetVolumeHealthRequest {
+        volume_id: id.to_string(),
+        ..proto::ControllerGetVolumeHealthRequest::default()
+    };
+    let mut controller = node.controller();
+    let health = controller.controller_get_volume_health(request).await?;
+    let health = health.into_inner().volume_health.unwrap_or_default();
+    Ok(Inspected {
+        mounted: mounting::mounted(node, &volume, id).await?,
+        volume: volume.with_health(health),
+    })
+}
+
+async fn grow(node: &Connection, id: &VolumeId, to: Bytes, output: Output) -> Result<()> {
+    let request = ControllerExpandVolumeRequest {
+        volume_id: id.to_string(),
+        capacity_range: Some(at_least(to)),
+        ..ControllerExpandVolumeRequest::default()
+    };
+    node.controller().controller_expand_volume(request).await?;
+    let volume = get(node, id).await?;
+    output.did(&volume, &format!("has {}", size(volume.size_bytes)))
+}
+
+async fn remove(node: &Connection, id: &VolumeId) -> Result<()> {
+    // The wire takes a volume that is not there for deleted, a person takes it for a slip.
+    get(node, id).await?;
+    let request = DeleteVolumeRequest {
+        volume_id: id.to_string(),
+        ..DeleteVolumeRequest::default()
+    };
+    node.controller().delete_volume(request).await?;
+    Ok(())
+}
+
+/// How the command line uses a volume: from any number of places on this node.
+fn capability(block: bool, fs_type: String) -> VolumeCapability {
+    let access_type = if block {
+        AccessType::Block(BlockVolume {})
+    } else {
+        AccessType::Mount(MountVolume {
+            fs_type,
+            ..MountVolume::default()
+        })
+    };
+    VolumeCapability {
+        access_type: Some(access_type),
+        access_mode: Some(AccessMode {
+            mode: access_mode::Mode::SingleNodeMultiWriter.into(),
+        }),
+    }
+}
+
+fn at_least(size: Bytes) -> CapacityRange {
+    CapacityRange {
+        required_bytes: size.as_wire(),
+        limit_bytes: 0,
+    }
+}
+
+/// Reads a size that a volume can have: on the wire, nothing would mean any.
+pub(super) fn wanted_size(text: &str) -> Result<Bytes, String> {
+    match text.parse::<Bytes>() {
+        Ok(Bytes(0)) => Err("a volume has at least one byte".into()),
+        Ok(size) if i64::try_from(size.0).is_err() => Err("no volume is that large".into()),
+        Ok(size) => Ok(size),
+        Err(error) => Err(error.to_string()),
+    }
+}
