@@ -34,6 +34,23 @@ pub enum Kind {
     Btrfs(Place),
 }
 
+impl Kind {
+    /// Its name, as the pools file writes it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Directory(_) => "directory",
+            Self::Btrfs(_) => "btrfs",
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Directory(place) | Self::Btrfs(place) => &place.path,
+        }
+    }
+}
+
 /// A directory that a pool is given for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,13 +104,22 @@ impl Pools {
 
     /// One directory pool named `default`, below the data directory, which is made if it is missing.
     pub fn embedded(data: &Path) -> Result<Self> {
+        let pools = Self::to_be_embedded(data)?;
+        for Pool { kind, .. } in &pools.pools {
+            let path = kind.path();
+            fs::create_dir_all(path).with_context(|| {
+                format!(
+                    "making {}: name another directory by --data",
+                    path.display()
+                )
+            })?;
+        }
+        Ok(pools)
+    }
+
+    /// The same without making anything.
+    pub fn to_be_embedded(data: &Path) -> Result<Self> {
         let path = std::path::absolute(data)?.join("default");
-        fs::create_dir_all(&path).with_context(|| {
-            format!(
-                "making {}: name another directory by --data",
-                path.display()
-            )
-        })?;
         let name = "default".parse().context("the name of the embedded pool")?;
         Ok(Self {
             pools: vec![Pool {
@@ -109,12 +135,12 @@ impl Pools {
             "it names no pool: add one under `pools:`"
         );
         for (position, pool) in self.pools.iter().enumerate() {
-            let (Kind::Directory(place) | Kind::Btrfs(place)) = &pool.kind;
+            let path = pool.kind.path();
             ensure!(
-                place.path.is_absolute(),
+                path.is_absolute(),
                 "pool {}: the path {} is not absolute",
                 pool.name,
-                place.path.display()
+                path.display()
             );
             if self.pools[..position]
                 .iter()

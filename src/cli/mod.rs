@@ -1,6 +1,7 @@
 //! The command line: every flag has an environment twin, a default and a unit.
 
 mod client;
+mod doctor;
 mod node;
 mod output;
 mod pool;
@@ -41,6 +42,8 @@ enum Role {
     Snapshot(snapshot::Snapshot),
     /// Look at the pools that volumes are in.
     Pool(pool::Pool),
+    /// Look whether this machine has what Orlop needs, and say what to do.
+    Doctor(doctor::Doctor),
     /// Print the completions for a shell, such as `source <(orlop completions bash)`.
     Completions {
         /// Which shell.
@@ -79,6 +82,7 @@ impl Cli {
             Role::Volume(volume) => volume.run(),
             Role::Snapshot(snapshot) => snapshot.run(),
             Role::Pool(pool) => pool.run(),
+            Role::Doctor(doctor) => doctor.run(),
             Role::Completions { shell } => completions(shell),
         };
         match done {

@@ -49,18 +49,8 @@ pub(super) struct Node {
     #[arg(long = "node-name", env = "NODE_NAME", value_name = "NAME")]
     name: Option<String>,
 
-    /// The pools file; without it one directory pool named `default` is opened below the data directory.
-    #[arg(long, env = "ORLOP_POOLS", value_name = "FILE")]
-    pools: Option<PathBuf>,
-
-    /// Where the pool `default` is when no pools file is given.
-    #[arg(
-        long,
-        env = "ORLOP_DATA",
-        default_value = "/var/lib/orlop",
-        value_name = "DIR"
-    )]
-    data: PathBuf,
+    #[command(flatten)]
+    pools: PoolsArgs,
 
     /// Serve /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9099; off if left out.
     #[arg(long, env = "ORLOP_METRICS", value_name = "ADDRESS")]
@@ -72,6 +62,23 @@ pub(super) struct Node {
 
     #[command(flatten)]
     log: Log,
+}
+
+/// Which pools there are.
+#[derive(Args, Debug)]
+pub(super) struct PoolsArgs {
+    /// The pools file; without it one directory pool named `default` is opened below the data directory.
+    #[arg(long = "pools", env = "ORLOP_POOLS", value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+
+    /// Where the pool `default` is when no pools file is given.
+    #[arg(
+        long,
+        env = "ORLOP_DATA",
+        default_value = "/var/lib/orlop",
+        value_name = "DIR"
+    )]
+    pub(super) data: PathBuf,
 }
 
 impl Node {
@@ -126,9 +133,9 @@ impl Node {
     }
 
     fn open(&self) -> Result<Driver> {
-        let pools = match &self.pools {
+        let pools = match &self.pools.file {
             Some(file) => Pools::read(file)?,
-            None => Pools::embedded(&self.data)?,
+            None => Pools::embedded(&self.pools.data)?,
         };
         let host = Host::new(Gate::open());
         let opened = pools

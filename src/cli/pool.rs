@@ -40,9 +40,9 @@ pub(super) struct Listed {
     pub(super) name: String,
     pub(super) kind: String,
     pub(super) place: String,
-    total_bytes: u64,
+    pub(super) total_bytes: u64,
     promised_bytes: u64,
-    available_bytes: u64,
+    pub(super) available_bytes: u64,
     pub(super) enforces_tree_size: bool,
     pub(super) health: Vec<Fault>,
 }

@@ -25,6 +25,7 @@ pub struct Command {
     limit: Duration,
     changes: bool,
     accepted: Vec<i32>,
+    with_errors: bool,
 }
 
 impl Command {
@@ -37,6 +38,7 @@ impl Command {
             limit: DEFAULT_LIMIT,
             changes: true,
             accepted: vec![0],
+            with_errors: false,
         }
     }
 
@@ -74,6 +76,13 @@ impl Command {
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// Gives what the tool says on its standard error too: where some tell their version.
+    #[must_use]
+    pub fn with_errors(mut self) -> Self {
+        self.with_errors = true;
         self
     }
 
@@ -130,7 +139,11 @@ impl Runner for Tools {
         {
             bail!("`{command}`: {status}: {}", stderr.trim());
         }
-        Ok(stdout)
+        Ok(if command.with_errors {
+            stdout + &stderr
+        } else {
+            stdout
+        })
     }
 }
 

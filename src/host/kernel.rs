@@ -38,6 +38,30 @@ pub(super) fn mount_setattr(tree: &OwnedFd, attributes: &mount_attr) -> io::Resu
     }
 }
 
+/// What the filesystem that an open directory is in does about project quotas, as `FS_QUOTA_PDQ_…` flags.
+pub(super) fn project_quota(directory: impl AsFd) -> io::Result<u16> {
+    const GET_STATE: i32 = (('X' as i32) << 8) + 5;
+    const PROJECTS: i32 = 2;
+    // `struct fs_quota_stat` of linux/dqblk_xfs.h has the flags behind its version byte.
+    let mut state = [0_u16; 64];
+    #[expect(unsafe_code, reason = "rustix has no quotactl_fd")]
+    // SAFETY: the kernel writes a structure of 80 bytes, for which there is room, and the descriptor is open.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_quotactl_fd,
+            directory.as_fd().as_raw_fd(),
+            (GET_STATE << 8) | PROJECTS,
+            0,
+            state.as_mut_ptr(),
+        )
+    };
+    if answer == 0 {
+        Ok(state[1])
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Holds back all writers of the filesystem that an open directory is in, and brings it to rest on its device.
 pub(super) fn freeze(directory: impl AsFd) -> io::Result<()> {
     ioctl(directory, FIFREEZE, &mut 0_i32).map(drop)

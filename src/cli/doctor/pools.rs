@@ -1,0 +1,174 @@
+//! The pools: as the node tells of them, or as they lie there while nobody serves them.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{Finding, Status};
+use crate::cli::node::PoolsArgs;
+use crate::cli::output::size;
+use crate::cli::pool::Listed;
+use crate::config::{self, Kind, Pools};
+use crate::host::gate::Gate;
+use crate::host::probe::{self, ProjectQuota};
+use crate::host::space;
+use crate::host::subvolume::QuotaMode;
+
+/// A pool that a node serves.
+pub(super) fn served(pool: &Listed) -> Vec<Finding> {
+    let check = format!("pool {}", pool.name);
+    let mut findings: Vec<_> = pool
+        .health
+        .iter()
+        .map(|fault| {
+            let status = if fault.severity == "degraded" {
+                Status::Warn
+            } else {
+                Status::Bad
+            };
+            Finding {
+                status,
+                ..Finding::ok(&check, &fault.message)
+            }
+        })
+        .collect();
+    if findings.is_empty() {
+        let (total, available) = (size(pool.total_bytes), size(pool.available_bytes));
+        findings.push(Finding::ok(
+            &check,
+            format!(
+                "{} on {}, {available} of {total} available",
+                pool.kind, pool.place
+            ),
+        ));
+    }
+    findings.extend(filesystem(&check, Path::new(&pool.place)));
+    findings.push(sizes(&check, pool.enforces_tree_size));
+    findings
+}
+
+/// The pools that a node with these arguments would open.
+pub(super) fn of_config(args: &PoolsArgs) -> Vec<Finding> {
+    let (pools, made) = match &args.file {
+        Some(file) => (Pools::read(file), false),
+        None => (Pools::to_be_embedded(&args.data), true),
+    };
+    match pools {
+        Ok(pools) => pools
+            .pools
+            .iter()
+            .flat_map(|pool| unserved(pool, made))
+            .collect(),
+        Err(error) => vec![Finding::bad(
+            "pools file",
+            format!("{error:#}"),
+            "mend it, or name another by --pools",
+        )],
+    }
+}
+
+fn unserved(pool: &config::Pool, made: bool) -> Vec<Finding> {
+    let (check, path) = (format!("pool {}", pool.name), pool.kind.path());
+    let looked = look(&check, pool, made);
+    if looked.status == Status::Bad || !path.exists() {
+        return vec![looked];
+    }
+    let mut findings = vec![looked];
+    findings.extend(filesystem(&check, path));
+    findings.push(sizes(&check, matches!(pool.kind, Kind::Btrfs(_))));
+    findings
+}
+
+fn look(check: &str, pool: &config::Pool, made: bool) -> Finding {
+    let (kind, path) = (pool.kind.name(), pool.kind.path());
+    let place = path.display();
+    let bad = |found: String, advice| Finding::bad(check, found, advice);
+    match path.metadata() {
+        Err(error) if made && error.kind() == ErrorKind::NotFound => {
+            let found = format!("{place} is made when `orlop node` first starts");
+            return Finding::ok(check, found);
+        }
+        Err(error) => {
+            let advice = "make it, or mount the disk that holds it";
+            return bad(format!("{place}: {error}"), advice);
+        }
+        Ok(found) if !found.is_dir() => {
+            return bad(format!("{place} is no directory"), "name one");
+        }
+        Ok(_) => {}
+    }
+    if matches!(pool.kind, Kind::Btrfs(_)) && matches!(probe::btrfs_quota(path), Ok(None)) {
+        let advice = "make the pool a `directory`, or name another path";
+        return bad(format!("{place} is not on btrfs"), advice);
+    }
+    match space::of(path) {
+        Err(error) => bad(format!("{error:#}"), "look at its disk"),
+        Ok(space) if space.read_only => {
+            let advice = "check its filesystem and mount it writable";
+            bad(format!("{place} is read-only"), advice)
+        }
+        Ok(space) => {
+            let (free, total) = (size(space.bytes.available), size(space.bytes.total));
+            Finding::ok(check, format!("{kind} on {place}, {free} of {total} free"))
+        }
+    }
+}
+
+/// What the filesystem below a pool can.
+fn filesystem(check: &str, path: &Path) -> Vec<Finding> {
+    vec![
+        cloning(format!("{check}: FICLONE"), path),
+        match quota(format!("{check}: quotas"), path) {
+            Ok(finding) => finding,
+            Err(error) => Finding::warn(check, format!("{error:#}"), "look at its disk"),
+        },
+    ]
+}
+
+fn cloning(check: String, path: &Path) -> Finding {
+    match probe::shares_blocks(&Gate::open(), path) {
+        Ok(true) => Finding::ok(check, "snapshots and clones share their blocks"),
+        Ok(false) => Finding::warn(
+            check,
+            "snapshots and clones copy everything",
+            "put the pool on XFS or btrfs, which share",
+        ),
+        Err(error) => Finding::warn(
+            check,
+            format!("not known: {error:#}"),
+            "run this as root where the pool is mounted",
+        ),
+    }
+}
+
+fn quota(check: String, path: &Path) -> Result<Finding> {
+    if let Some(mode) = probe::btrfs_quota(path)? {
+        return Ok(match mode {
+            QuotaMode::Full => Finding::ok(check, "btrfs counts what each subvolume refers to"),
+            QuotaMode::Off => Finding::ok(
+                check,
+                "btrfs does not count yet: a btrfs pool turns that on when it opens",
+            ),
+            QuotaMode::Simple => Finding::warn(
+                check,
+                "btrfs counts the simple way, which charges clones for nothing that they share",
+                "turn simple quotas off and restart the node where sizes must hold strictly",
+            ),
+        });
+    }
+    Ok(match probe::project_quota(path)? {
+        ProjectQuota::Enforced => Finding::ok(check, "project quotas are enforced"),
+        ProjectQuota::Counted => Finding::ok(check, "project quotas are counted, not enforced"),
+        ProjectQuota::Off => Finding::ok(check, "the filesystem has no project quotas on"),
+    })
+}
+
+fn sizes(check: &str, enforced: bool) -> Finding {
+    let check = format!("{check}: sizes of trees");
+    if enforced {
+        return Finding::ok(check, "enforced");
+    }
+    let advice = "say `layout: image` where a size must hold, or use a btrfs pool";
+    Finding::warn(check, "not enforced", advice)
+}
