@@ -260,6 +260,21 @@ fn what_a_snapshot_holds_is_back_in_a_larger_volume() {
 }
 
 #[test]
+fn a_copy_is_as_large_as_its_source_unless_asked() {
+    let person = Person::new(&[]);
+    person.runs("volume create small --size 8MiB --block");
+    person.runs("snapshot create default/small s");
+
+    let clone = person.runs("volume clone default/small clone");
+    let restored = person.runs("snapshot restore default/small@s back --block");
+    let larger = person.runs("volume clone default/small larger --size 12MiB");
+
+    assert!(clone.out.ends_with(": 8MiB\n"), "{clone:?}");
+    assert!(restored.out.ends_with(": 8MiB\n"), "{restored:?}");
+    assert!(larger.out.ends_with(": 12MiB\n"), "{larger:?}");
+}
+
+#[test]
 fn a_volume_grows_and_never_shrinks() {
     let person = Person::new(&[]);
     person.runs("volume create data --size 1GiB");
@@ -284,6 +299,7 @@ fn the_exit_code_says_what_to_do_next() {
         ("snapshot create default/nope s", 3, "orlop volume ls"),
         ("pool inspect nope", 3, "orlop pool ls"),
         ("volume create data --size 2GiB", 1, "its size is 1GiB"),
+        ("volume clone default/data data", 1, "exists already"),
         ("volume create huge --size 4096TiB", 1, "has room for"),
         (
             "volume create q --size 1MiB --require-quota",

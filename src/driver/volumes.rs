@@ -44,9 +44,10 @@ impl Core {
         let (pool, origin, _frozen) = self.home(spec)?;
         let shape = pool.shape(&spec.class, origin.as_ref())?;
         let least = origin.as_ref().map_or(Bytes(0), Origin::size);
+        let default = origin.as_ref().map_or(DEFAULT_SIZE, Origin::size);
         let size = spec
             .range
-            .pick(DEFAULT_SIZE.max(least), shape.least.max(least), shape.grain)?;
+            .pick(default, shape.least.max(least), shape.grain)?;
         let work = self.works.begin(format!("{}/{name}", pool.name()));
         let record = VolumeRecord::new(spec, size, &shape);
         let volume = pool.create(&name, record, origin.as_ref(), &work.progress)?;
