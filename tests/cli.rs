@@ -224,6 +224,21 @@ fn a_mount_that_fails_leaves_nothing_staged() {
 }
 
 #[test]
+fn a_mount_that_would_hide_the_pool_is_refused() {
+    with_mounts(|person| {
+        person.runs("volume create data --size 1MiB");
+
+        for path in ["~/data", "~/data/default", "~/data/default/volumes/x"] {
+            let refused = person.tries(&format!("volume mount default/data {path}"));
+
+            assert_eq!(refused.code, 2, "{refused:?}");
+            assert!(refused.err.contains("choose a path outside"), "{refused:?}");
+        }
+        person.runs("volume inspect default/data");
+    });
+}
+
+#[test]
 fn what_a_snapshot_holds_is_back_in_a_larger_volume() {
     with_mounts(|person| {
         person.runs("volume create data --size 1GiB");

@@ -388,13 +388,13 @@ impl Core {
         }
     }
 
-    /// No consumer's path may lie in a pool: it would become part of other volumes, and what is removed there would be
-    /// missing from them.
+    /// No consumer's path may lie in a pool, where it would become part of other volumes, or above, where it would hide
+    /// the pool.
     fn refuse_own(&self, path: &Path) -> Result<()> {
         match self.pools.iter().find(|pool| pool.holds(path)) {
             None => Ok(()),
             Some(pool) => Err(Error::Invalid(format!(
-                "{} lies in pool {}: choose a path outside",
+                "{} lies in pool {} or above it: choose a path outside",
                 path.display(),
                 pool.name()
             ))),

@@ -396,7 +396,8 @@ impl Pool for Folders {
     }
 
     fn holds(&self, path: &Path) -> bool {
-        path.starts_with(self.root.path())
+        let root = self.root.path();
+        path.starts_with(root) || root.starts_with(path)
     }
 
     fn faults(&self) -> Vec<Fault> {

@@ -121,7 +121,7 @@ pub trait Pool: Send + Sync {
     /// The volumes whose filesystem a snapshot may have left frozen when the last process ended.
     fn interrupted(&self) -> &[VolumeName];
 
-    /// Whether `path` lies in the pool's own place, where no consumer's path may be.
+    /// Whether `path` lies in the pool's own place or above it, where no consumer's path may be.
     fn holds(&self, path: &Path) -> bool;
 
     /// What is wrong with the pool as a whole, nothing if it is well. Cheap.
