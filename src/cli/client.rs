@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tonic::transport::{self, Channel};
 use tonic::{Code, Response, Status};
 
@@ -21,6 +21,11 @@ use crate::csi::proto::node_client::NodeClient;
 pub(super) const PAGE: i32 = 1000;
 /// How often a progress bar moves.
 const TICK: Duration = Duration::from_millis(200);
+/// What is shown of a copy.
+const COPYING: &str =
+    "{msg}  {bar:30}  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}";
+/// What is shown when all is copied, and only the disk has to finish.
+const COPIED: &str = "{msg}  {binary_bytes} copied, waiting for the disk to have them";
 
 /// Where the node is.
 #[derive(Args, Debug)]
@@ -105,8 +110,8 @@ impl Connection {
         if !std::io::stderr().is_terminal() {
             return call.await;
         }
-        let bar = ProgressBar::new(0).with_style(style());
-        bar.set_message(id.to_owned());
+        // What takes no time needs no bar: it is shown when the node first tells of the work.
+        let bar = ProgressBar::hidden().with_message(id.to_owned());
         let answer = tokio::select! {
             answer = call => answer,
             () = self.show_work(id, &bar) => unreachable!("it shows until the call has ended"),
@@ -127,19 +132,22 @@ impl Connection {
                 .iter()
                 .find(|work| work.id == id && work.total_bytes > 0)
             {
+                let copied = work.done_bytes >= work.total_bytes;
+                bar.set_style(style(if copied { COPIED } else { COPYING }));
                 bar.set_length(work.total_bytes.max(work.done_bytes));
                 bar.set_position(work.done_bytes);
+                if bar.is_hidden() {
+                    bar.set_draw_target(ProgressDrawTarget::stderr());
+                }
             }
         }
     }
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template(
-        "{msg}  {bar:30}  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}",
-    )
-    .expect("the template is a constant")
-    .progress_chars("=> ")
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .expect("the templates are constants")
+        .progress_chars("=> ")
 }
 
 /// Tells why a command failed, in one line, and gives its exit code.

@@ -37,12 +37,16 @@ enum Role {
     /// Serve the volumes of this node to CSI clients.
     Node(node::Node),
     /// Create, list, grow, clone, mount and remove volumes.
+    #[command(after_help = EXIT_CODES)]
     Volume(volume::Volume),
     /// Take, list, restore and remove snapshots.
+    #[command(after_help = EXIT_CODES)]
     Snapshot(snapshot::Snapshot),
     /// Look at the pools that volumes are in.
+    #[command(after_help = EXIT_CODES)]
     Pool(pool::Pool),
     /// Look whether this machine has what Orlop needs, and say what to do.
+    #[command(after_help = EXIT_CODES)]
     Doctor(doctor::Doctor),
     /// Print the completions for a shell, such as `source <(orlop completions bash)`.
     Completions {
