@@ -16,16 +16,30 @@ use super::gate::Gate;
 /// How long a tool may run unless its command says otherwise.
 const DEFAULT_LIMIT: Duration = Duration::from_mins(2);
 
+/// Where the tools are for a command that is run as somebody, who gets nothing of our environment.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// One run of a tool; prints as the line one would type.
 #[derive(Clone, Debug)]
 pub struct Command {
     program: OsString,
     args: Vec<OsString>,
     input: Vec<u8>,
+    attended: bool,
+    user: Option<User>,
     limit: Duration,
     changes: bool,
     accepted: Vec<i32>,
     with_errors: bool,
+}
+
+/// Somebody of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Their number.
+    pub uid: u32,
+    /// That of their group.
+    pub gid: u32,
 }
 
 impl Command {
@@ -35,6 +49,8 @@ impl Command {
             program: program.into(),
             args: Vec::new(),
             input: Vec::new(),
+            attended: false,
+            user: None,
             limit: DEFAULT_LIMIT,
             changes: true,
             accepted: vec![0],
@@ -69,6 +85,20 @@ impl Command {
     #[must_use]
     pub fn input(mut self, bytes: Vec<u8>) -> Self {
         self.input = bytes;
+        self
+    }
+
+    /// Leaves the tool's standard input open, and silent, until [`Running::finish`] or our end, however we end.
+    #[must_use]
+    pub fn attended(mut self) -> Self {
+        self.attended = true;
+        self
+    }
+
+    /// Runs the tool as somebody: with their ids and no other groups, in `/`, and nothing of our environment.
+    #[must_use]
+    pub fn user(mut self, user: User) -> Self {
+        self.user = Some(user);
         self
     }
 
@@ -127,12 +157,24 @@ impl Tools {
 
 impl Runner for Tools {
     fn run(&self, command: &Command) -> Result<String> {
-        if command.changes {
-            self.gate.pass(command)?;
-        }
-        let started = Instant::now();
-        let (status, stdout, stderr) = finish(start(command)?, command)?;
-        tracing::debug!(command = %command, elapsed = ?started.elapsed(), %status, "ran");
+        start(&self.gate, command)?.finish()
+    }
+}
+
+/// A tool that runs; dropped before its end, it is killed with its children.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    command: Command,
+    started: Instant,
+}
+
+impl Running {
+    /// Waits for its end, and gives the standard output; what can fail is what can fail in [`Runner::run`].
+    pub fn finish(mut self) -> Result<String> {
+        let command = &self.command;
+        let (status, stdout, stderr) = finish(&mut self.child, command)?;
+        tracing::debug!(command = %command, elapsed = ?self.started.elapsed(), %status, "ran");
         if !status
             .code()
             .is_some_and(|code| command.accepted.contains(&code))
@@ -147,16 +189,33 @@ impl Runner for Tools {
     }
 }
 
-fn start(command: &Command) -> Result<Child> {
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Starts a command in the namespaces of this thread.
+pub(super) fn start(gate: &Gate, command: &Command) -> Result<Running> {
+    if command.changes {
+        gate.pass(command)?;
+    }
     #[expect(
         clippy::disallowed_methods,
         reason = "this module is the one door through which processes start"
     )]
     let mut process = std::process::Command::new(&command.program);
-    process
+    if let Some(User { uid, gid }) = command.user {
+        process.uid(uid).gid(gid).current_dir("/");
+        process.env_clear().env("PATH", PATH);
+    }
+    let child = process
         .args(&command.args)
         .env("LC_ALL", "C")
-        .stdin(if command.input.is_empty() {
+        .stdin(if command.input.is_empty() && !command.attended {
             Stdio::null()
         } else {
             Stdio::piped()
@@ -170,12 +229,17 @@ fn start(command: &Command) -> Result<Child> {
                 "`{command}` could not be started: is {} installed?",
                 command.program.display()
             )
-        })
+        })?;
+    Ok(Running {
+        child,
+        command: command.clone(),
+        started: Instant::now(),
+    })
 }
 
 /// Feeds and drains the child, and kills its whole process group when the limit passes.
-fn finish(mut child: Child, command: &Command) -> Result<(ExitStatus, String, String)> {
-    let group = Pid::from_child(&child);
+fn finish(child: &mut Child, command: &Command) -> Result<(ExitStatus, String, String)> {
+    let group = Pid::from_child(child);
     let input = child.stdin.take();
     let stdout = child
         .stdout
@@ -275,6 +339,46 @@ mod tests {
                 .contains("ran longer than 100ms")
         );
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_tool_that_is_dropped_is_killed_with_its_children() {
+        let command = Command::query("sh").args(["-c", "sleep 30 & wait"]);
+        let running = start(&Gate::open(), &command).expect("sh runs");
+        let group = Pid::from_child(&running.child);
+
+        drop(running);
+
+        let gone = || rustix::process::test_kill_process_group(group).is_err();
+        let limit = Instant::now() + Duration::from_secs(10);
+        while !gone() && Instant::now() < limit {
+            std::thread::yield_now();
+        }
+        assert!(gone(), "a child lives on");
+    }
+
+    #[test]
+    fn a_tool_that_is_run_as_somebody_gets_nothing_of_ours() {
+        if !rustix::process::geteuid().is_root() {
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: running as somebody, because it needs root"
+            );
+            return;
+        }
+        let nobody = User {
+            uid: 65534,
+            gid: 65533,
+        };
+
+        let output = run(&Command::query("sh")
+            .args(["-c", "id -u; id -G; pwd; env | cut -d= -f1 | sort"])
+            .user(nobody));
+
+        assert_eq!(
+            output.expect("sh runs"),
+            "65534\n65533\n/\nLC_ALL\nPATH\nPWD\n"
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod loop_device;
 pub mod mount;
 pub mod namespace;
 mod path;
+pub mod pod;
 pub mod probe;
 pub mod progress;
 pub mod space;

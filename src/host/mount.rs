@@ -1,6 +1,7 @@
 //! Mounts: what stands at one path, binding and mounting there, and taking it away again.
 
 mod detached;
+mod memory;
 mod scratch;
 mod table;
 

@@ -15,7 +15,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 pub fn in_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     thread::scope(|scope| {
         let own = scope.spawn(|| {
-            leave_mounts().context("making a mount namespace")?;
+            leave_mounts_and(UnshareFlags::empty()).context("making a mount namespace")?;
             Ok::<T, anyhow::Error>(work())
         });
         own.join()
@@ -23,10 +23,12 @@ pub fn in_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     })
 }
 
-fn leave_mounts() -> Result<()> {
+/// Takes this thread alone into a mount namespace that begins as a private copy of its own, and into those of `others`
+/// (of processes: what it starts from now on).
+pub(super) fn leave_mounts_and(others: UnshareFlags) -> Result<()> {
     #[expect(unsafe_code, reason = "rustix marks every form of unshare as unsafe")]
-    // SAFETY: what is unsafe is to part with the table of descriptors; NEWNS leaves it shared.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.map_err(|errno| anyhow!(errno))?;
+    // SAFETY: what is unsafe is to part with the table of descriptors; none of the callers names FILES.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS | others) }.map_err(|errno| anyhow!(errno))?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).context("making its mounts private")
 }
