@@ -1,6 +1,7 @@
 //! The command line: every flag has an environment twin, a default and a unit.
 
 mod client;
+mod demo;
 mod doctor;
 mod node;
 mod output;
@@ -53,6 +54,8 @@ enum Role {
         /// Which shell.
         shell: Shell,
     },
+    /// Show what Orlop does, with a real PostgreSQL, and leave nothing behind.
+    Demo(demo::Demo),
 }
 
 /// How a service logs.
@@ -88,6 +91,7 @@ impl Cli {
             Role::Pool(pool) => pool.run(),
             Role::Doctor(doctor) => doctor.run(),
             Role::Completions { shell } => completions(shell),
+            Role::Demo(demo) => demo.run(),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

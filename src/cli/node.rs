@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -84,12 +85,7 @@ pub(super) struct PoolsArgs {
 impl Node {
     pub(super) fn run(self) -> Result<()> {
         self.log.start()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .enable_all()
-            .build()
-            .context("starting the runtime")?;
+        let runtime = runtime()?;
         let served = runtime.block_on(self.serve());
         // A call that did not end within the drain is safe to be killed in; it must not keep the process.
         runtime.shutdown_timeout(Duration::from_secs(1));
@@ -98,16 +94,19 @@ impl Node {
 
     async fn serve(self) -> Result<()> {
         let shutdown = shutdown::on_signal()?;
-        let driver = self.open()?;
+        let pools = match &self.pools.file {
+            Some(file) => Pools::read(file)?,
+            None => Pools::embedded(&self.pools.data)?,
+        };
+        let driver = open(&pools, self.name, Host::new(Gate::open()))?;
         let metrics = Metrics::new();
         let socket = Socket::bind(&self.endpoint)?;
         let mut running = tokio::task::JoinSet::new();
-        running.spawn(csi::serve(
+        running.spawn(serve(
             socket,
-            routes(&driver),
+            &driver,
             Arc::clone(&metrics),
             shutdown.clone(),
-            DRAIN_LIMIT,
         ));
         if let Some(address) = self.metrics {
             let port = http::bind(address).await?;
@@ -131,34 +130,44 @@ impl Node {
         }
         until_all_ended(running, &shutdown).await
     }
-
-    fn open(&self) -> Result<Driver> {
-        let pools = match &self.pools.file {
-            Some(file) => Pools::read(file)?,
-            None => Pools::embedded(&self.pools.data)?,
-        };
-        let host = Host::new(Gate::open());
-        let opened = pools
-            .pools
-            .iter()
-            .map(|config| pool::open(config, &host))
-            .collect::<Result<Vec<_>>>()?;
-        let node = match &self.name {
-            Some(name) => name.clone(),
-            None => rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
-        };
-        Driver::new(node, opened, host)
-    }
 }
 
-fn routes(driver: &Driver) -> Routes {
-    Routes::new(IdentityServer::new(Identity::new(driver.clone())))
+/// The runtime of a process that serves.
+pub(super) fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("starting the runtime")
+}
+
+/// Opens the pools of the node of this name, or of the host's.
+pub(super) fn open(pools: &Pools, name: Option<String>, host: Host) -> Result<Driver> {
+    let opened = pools
+        .pools
+        .iter()
+        .map(|config| pool::open(config, &host))
+        .collect::<Result<Vec<_>>>()?;
+    let host_name = || {
+        let uname = rustix::system::uname();
+        uname.nodename().to_string_lossy().into_owned()
+    };
+    Driver::new(name.unwrap_or_else(host_name), opened, host)
+}
+
+/// Serves a node's CSI until the token is set.
+pub(super) fn serve(
+    socket: Socket,
+    driver: &Driver,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) -> impl Future<Output = Result<()>> + Send + use<> {
+    let routes = Routes::new(IdentityServer::new(Identity::new(driver.clone())))
         .add_service(ControllerServer::new(Controller::new(driver.clone())))
         .add_service(NodeServer::new(NodeService::new(driver.clone())))
-        .add_service(InspectionServer::new(Inspection::new(driver.clone())))
+        .add_service(InspectionServer::new(Inspection::new(driver.clone())));
+    csi::serve(socket, routes, metrics, shutdown, DRAIN_LIMIT)
 }
 
 /// Waits for all servers; the first that ends, ends the others.
