@@ -99,7 +99,7 @@ async fn a_disk_that_gets_full_in_the_middle_keeps_nothing_of_it() {
     let cloned = cottage
         .client
         .create(orlop::csi::proto::CreateVolumeRequest {
-            volume_content_source: calls::of_volume(&id),
+            volume_content_source: Some(calls::of_volume(&id)),
             ..calls::volume("clone", MIB)
         });
 

@@ -20,7 +20,7 @@ fn about_a_volume(house: &House, id: &str) -> Vec<Case> {
     let path = text(&house.at.join("elsewhere"));
     let range = calls::volume("", MIB).capacity_range;
     let clone = CreateVolumeRequest {
-        volume_content_source: calls::of_volume(id),
+        volume_content_source: Some(calls::of_volume(id)),
         ..calls::volume("clone", MIB)
     };
     let snapshot = CreateSnapshotRequest {
@@ -210,7 +210,7 @@ async fn a_snapshot_that_never_was_is_not_found() {
     let odd = odd.into_iter().map(str::to_owned);
     for id in odd.chain(odd_ids().into_iter().filter(|id| *id != house.snapshot)) {
         let restore = CreateVolumeRequest {
-            volume_content_source: calls::of_snapshot(&id),
+            volume_content_source: Some(calls::of_snapshot(&id)),
             ..calls::volume("restored", MIB)
         };
         let get = GetSnapshotRequest {

@@ -8,11 +8,11 @@ use tonic::Code::{InvalidArgument, OutOfRange, ResourceExhausted};
 use crate::calls::{self, MIB, text};
 use crate::{House, call};
 
-fn range(required_bytes: i64, limit_bytes: i64) -> Option<CapacityRange> {
-    Some(CapacityRange {
+fn range(required_bytes: i64, limit_bytes: i64) -> CapacityRange {
+    CapacityRange {
         required_bytes,
         limit_bytes,
-    })
+    }
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn a_size_that_can_not_be_is_refused() {
     ] {
         for kind in kinds.clone() {
             let create = CreateVolumeRequest {
-                capacity_range,
+                capacity_range: Some(capacity_range),
                 ..kind
             };
             cases.push(call!(house, controller.create_volume(create)).is(InvalidArgument, word));
@@ -45,7 +45,7 @@ async fn a_size_that_can_not_be_is_refused() {
         for id in ids {
             let expand = ControllerExpandVolumeRequest {
                 volume_id: id.clone(),
-                capacity_range,
+                capacity_range: Some(capacity_range),
                 ..Default::default()
             };
             cases.push(
@@ -55,7 +55,7 @@ async fn a_size_that_can_not_be_is_refused() {
         let confirm = NodeExpandVolumeRequest {
             volume_id: house.tree.clone(),
             volume_path: text(&house.staged),
-            capacity_range,
+            capacity_range: Some(capacity_range),
             ..Default::default()
         };
         cases.push(call!(house, node.node_expand_volume(confirm)).is(InvalidArgument, word));
@@ -79,7 +79,7 @@ async fn a_size_beyond_all_disks_is_refused() {
 
     for kind in kinds {
         let create = CreateVolumeRequest {
-            capacity_range: most,
+            capacity_range: Some(most),
             ..kind
         };
         cases.push(
@@ -94,13 +94,13 @@ async fn a_size_beyond_all_disks_is_refused() {
     ] {
         let expand = ControllerExpandVolumeRequest {
             volume_id: id.clone(),
-            capacity_range: most,
+            capacity_range: Some(most),
             ..Default::default()
         };
         cases.push(call!(house, controller.controller_expand_volume(expand)).is(code, word));
         let expand = ControllerExpandVolumeRequest {
             volume_id: id.clone(),
-            capacity_range: range(1 << 60, 0),
+            capacity_range: Some(range(1 << 60, 0)),
             ..Default::default()
         };
         cases.push(
@@ -128,26 +128,26 @@ async fn a_size_below_the_least_is_refused_and_none_is_made_smaller() {
         return;
     };
     let within = |kind, limit| CreateVolumeRequest {
-        capacity_range: range(0, limit),
+        capacity_range: Some(range(0, limit)),
         ..kind
     };
     let expand = |id: &String, least, limit| ControllerExpandVolumeRequest {
         volume_id: id.clone(),
-        capacity_range: range(least, limit),
+        capacity_range: Some(range(least, limit)),
         ..Default::default()
     };
     let smaller = CreateVolumeRequest {
-        volume_content_source: calls::of_volume(&house.image),
+        volume_content_source: Some(calls::of_volume(&house.image)),
         ..calls::image("new", MIB, "ext4")
     };
     let smaller = CreateVolumeRequest {
-        capacity_range: range(MIB, 2 * MIB),
+        capacity_range: Some(range(MIB, 2 * MIB)),
         ..smaller
     };
     let confirm = NodeExpandVolumeRequest {
         volume_id: house.tree.clone(),
         volume_path: text(&house.staged),
-        capacity_range: range(1 << 40, 0),
+        capacity_range: Some(range(1 << 40, 0)),
         ..Default::default()
     };
 
@@ -171,7 +171,7 @@ async fn a_size_below_the_least_is_refused_and_none_is_made_smaller() {
             call!(
                 house,
                 controller.create_volume(CreateVolumeRequest {
-                    capacity_range: range(4097, 8191),
+                    capacity_range: Some(range(4097, 8191)),
                     ..calls::device("new", 0)
                 })
             )

@@ -313,11 +313,11 @@ async fn a_source_of_another_kind_is_refused() {
         return;
     };
     let from = |id: &String, request| CreateVolumeRequest {
-        volume_content_source: calls::of_volume(id),
+        volume_content_source: Some(calls::of_volume(id)),
         ..request
     };
     let restored = |request| CreateVolumeRequest {
-        volume_content_source: calls::of_snapshot(&house.snapshot),
+        volume_content_source: Some(calls::of_snapshot(&house.snapshot)),
         ..request
     };
     let empty = CreateVolumeRequest {

@@ -195,22 +195,22 @@ pub(crate) fn publication(id: &str, staging: &Path, target: &Path) -> NodePublis
     }
 }
 
-pub(crate) fn of_volume(id: &str) -> Option<VolumeContentSource> {
+pub(crate) fn of_volume(id: &str) -> VolumeContentSource {
     let source = VolumeSource {
         volume_id: id.to_owned(),
     };
-    Some(VolumeContentSource {
+    VolumeContentSource {
         r#type: Some(Type::Volume(source)),
-    })
+    }
 }
 
-pub(crate) fn of_snapshot(id: &str) -> Option<VolumeContentSource> {
+pub(crate) fn of_snapshot(id: &str) -> VolumeContentSource {
     let source = SnapshotSource {
         snapshot_id: id.to_owned(),
     };
-    Some(VolumeContentSource {
+    VolumeContentSource {
         r#type: Some(Type::Snapshot(source)),
-    })
+    }
 }
 
 /// Mounted, for any number of writers on one node.
