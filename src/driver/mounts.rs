@@ -1,6 +1,7 @@
 //! Volumes staged and published on this node, and taken back: each call as often as it comes, with one mount at the most.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Core;
 use super::locks::{Hold, Key};
@@ -12,6 +13,9 @@ use crate::volume::{
     Access, Capability, CapacityRange, Error, Filesystem, Layout, MountOptions, Result, Use,
     Volume, VolumeId, VolumeName, VolumeSpec,
 };
+
+/// How long what a killed process left behind may keep a device.
+const UNCLAIMED_LIMIT: Duration = Duration::from_secs(5);
 
 /// A volume that is to be prepared at a path (CSI 1.13, `NodeStageVolume`).
 #[derive(Clone, Debug)]
@@ -135,16 +139,21 @@ impl Core {
                 }
                 self.host.mounts.bind(&from, path, options.attributes)?;
             }
-            Attached::Device(device) => self.mount(volume, &device, path, options)?,
+            Attached::Device(device) => {
+                let at_rest = self.mounted(pool, volume)?.is_empty();
+                self.mount(volume, &device, at_rest, path, options)?;
+            }
         }
         self.mountpoints.add(&volume.id, path);
         Ok(())
     }
 
+    /// Mounts the filesystem of a device; one that is not `at_rest` is mounted elsewhere too, and must not be checked.
     fn mount(
         &self,
         volume: &Volume,
         device: &Device,
+        at_rest: bool,
         path: &Path,
         options: &MountOptions,
     ) -> Result<()> {
@@ -165,14 +174,17 @@ impl Core {
                 volume.id
             ))
         })?;
+        if at_rest {
+            block_device::wait_until_unclaimed(&device.path, UNCLAIMED_LIMIT)?;
+        }
         let small = found.size < volume.record.size;
-        if !(small && filesystem::grow_at_rest(tools, recorded, &device.path)?) {
+        if at_rest && !(small && filesystem::grow_at_rest(tools, recorded, &device.path)?) {
             filesystem::check(tools, recorded, &device.path)?;
         }
         self.host
             .mounts
             .mount(&device.path, recorded, path, options)?;
-        if small && !options.attributes.read_only {
+        if at_rest && small && !options.attributes.read_only {
             filesystem::grow(tools, recorded, &device.path, path)?;
         }
         Ok(())

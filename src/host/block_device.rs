@@ -1,11 +1,14 @@
-//! Block devices of any kind: whether writing to one is allowed.
+//! Block devices of any kind: whether writing to one is allowed, and whether somebody has it for himself.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::gate::Gate;
 use super::kernel;
@@ -32,6 +35,34 @@ pub fn set_read_only(gate: &Gate, device: &Path, read_only: bool) -> Result<()> 
             if read_only { "read-only" } else { "writable" }
         )
     })
+}
+
+/// Waits until nobody has the device mounted or opened for himself alone.
+///
+/// A tool that a killed process had started still ends, and what it had half mounted the kernel still takes away.
+///
+/// # Errors
+/// `EBUSY` in the chain when somebody still has it after `limit`.
+pub fn wait_until_unclaimed(device: &Path, limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_micros(100);
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    loop {
+        match rustix::fs::open(device, flags, Mode::empty()) {
+            Err(Errno::BUSY) if Instant::now() < deadline => {
+                thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            opened => {
+                return opened.map(drop).with_context(|| {
+                    format!(
+                        "{} is still in use: it is mounted, or a tool works on it",
+                        device.display()
+                    )
+                });
+            }
+        }
+    }
 }
 
 fn open(device: &Path) -> Result<File> {
