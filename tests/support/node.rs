@@ -73,6 +73,15 @@ impl Node {
             .expect("it serves")
     }
 
+    /// The number of its process.
+    #[allow(
+        dead_code,
+        reason = "not every test that has a node looks at its process"
+    )]
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Asks it to stop, and waits for its end.
     #[allow(dead_code, reason = "not every test that has a node stops it")]
     pub(crate) fn stop(&mut self) -> ExitStatus {
