@@ -86,7 +86,12 @@ impl LoopDevices {
             self.gate
                 .pass(format_args!("attaching to {}", node(number).display()))?;
             match kernel::configure_loop(&device, &mut config(file, read_only, autoclear)?) {
-                Ok(()) => return LoopDevice::opened(number, device),
+                Ok(()) => {
+                    if !read_only {
+                        self.make_writable(number, &device)?;
+                    }
+                    return LoopDevice::opened(number, device);
+                }
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
                 Err(error) => {
                     return Err(error)
@@ -125,6 +130,7 @@ impl LoopDevices {
             .custom_flags(libc::O_EXCL)
             .open(&path);
         drop(exclusive.with_context(in_use)?);
+        self.make_writable(number, &device)?;
         self.gate
             .pass(format_args!("detaching {}", path.display()))?;
         match kernel::clear_loop(&device) {
@@ -141,6 +147,16 @@ impl LoopDevices {
             }
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Takes back that a device was made read-only: that belongs to its number, and would outlive our use of it.
+    fn make_writable(&self, number: u32, device: &File) -> Result<()> {
+        let making = || format!("making {} writable", node(number).display());
+        if kernel::device_is_read_only(device).with_context(making)? {
+            self.gate.pass(making())?;
+            kernel::set_device_read_only(device, false).with_context(making)?;
         }
         Ok(())
     }
