@@ -9,6 +9,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfsMountFlags, fstatvfs};
@@ -26,6 +28,9 @@ pub use table::Entry;
 /// Looking whether a target is free and mounting on it is one step for all threads of this process, so that two
 /// volumes can not end up one above the other.
 static PLACING: Mutex<()> = Mutex::new(());
+
+/// How long a mount may be in use in passing: a tool that another thread starts has our descriptors until it runs.
+const PASSING: Duration = Duration::from_millis(100);
 
 /// Where kernels without the new calls prepare a bind, unless a test says otherwise.
 const SCRATCH: &str = "/run/orlop/mounts";
@@ -198,7 +203,13 @@ impl Mounts {
         self.gate
             .pass(format_args!("unmounting {}", path.display()))?;
         let below = path::by_descriptor(&parent).join(name);
-        match rustix::mount::unmount(below, UnmountFlags::NOFOLLOW) {
+        let mut unmounted = rustix::mount::unmount(&below, UnmountFlags::NOFOLLOW);
+        let deadline = Instant::now() + PASSING;
+        while unmounted == Err(Errno::BUSY) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+            unmounted = rustix::mount::unmount(&below, UnmountFlags::NOFOLLOW);
+        }
+        match unmounted {
             Err(Errno::BUSY) => Err(Errno::BUSY).with_context(|| {
                 format!(
                     "{} is still in use: a process has a file open in it or stands in it, or something is mounted beneath",
