@@ -41,7 +41,7 @@ impl Images {
     /// Makes an empty image with the record's filesystem in it.
     pub(super) fn make(&self, entry: &Folder, record: &VolumeRecord) -> Result<()> {
         let image = entry.make_file(FILE)?;
-        self.resize(&image, record.size)?;
+        self.extend(&image, record.size)?;
         if let Some(wanted) = record.filesystem {
             filesystem::make(&*self.host.tools, wanted, &entry.path().join(FILE))?;
         }
@@ -75,14 +75,14 @@ impl Images {
         if let Some(found) = record.filesystem {
             filesystem::renew_identity(&self.host.gate, found, &entry.path().join(FILE))?;
         }
-        self.resize(&image, record.size)?;
+        self.extend(&image, record.size)?;
         self.sync(&image)
     }
 
     /// Makes the image larger, and its loop device with it.
     pub(super) fn grow(&self, entry: &Folder, size: Bytes) -> Result<()> {
         let image = entry.file(FILE, true)?.with_context(|| lost(entry, FILE))?;
-        self.resize(&image, size)?;
+        self.extend(&image, size)?;
         self.sync(&image)?;
         match self.find(&image)? {
             Some(device) => self.host.loops.grow(&device),
@@ -151,7 +151,12 @@ impl Images {
         self.host.loops.holding(number, id)
     }
 
-    fn resize(&self, image: &File, size: Bytes) -> Result<()> {
+    /// Makes the image this large. One that is larger stays: a growth that was cut off before it was recorded left it
+    /// so, and its filesystem may have filled it since.
+    fn extend(&self, image: &File, size: Bytes) -> Result<()> {
+        if image.metadata().context("looking at an image")?.len() >= size.0 {
+            return Ok(());
+        }
         self.host.gate.pass(format_args!("truncate to {size}"))?;
         rustix::fs::ftruncate(image, size.0)
             .with_context(|| format!("making the image {size} large"))
