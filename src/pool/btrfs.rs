@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use super::Usage;
 use super::folders::{DATA, Trees};
 use super::image::lost;
+use crate::host::Host;
 use crate::host::folder::Folder;
 use crate::host::progress::Progress;
 use crate::host::subvolume::{self, QuotaMode};
-use crate::host::{Host, tree};
 use crate::volume::Bytes;
 
 /// Trees that are subvolumes.
@@ -77,13 +77,6 @@ impl Trees for Subvolumes {
 
     fn enforces(&self) -> bool {
         true
-    }
-
-    fn remove(&self, trash: &Folder, name: &str) -> Result<()> {
-        if let Some(entry) = trash.folder(name)? {
-            subvolume::delete(entry.gate(), entry.as_fd(), OsStr::new(DATA))?;
-        }
-        tree::remove(trash.gate(), trash.as_fd(), OsStr::new(name))
     }
 
     /// A subvolume is durable with its transaction, which an fsync of a directory need not end.

@@ -1,6 +1,5 @@
 //! Directory pools: a volume is a plain host directory.
 
-use std::ffi::OsStr;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
@@ -46,10 +45,6 @@ impl Trees for Directories {
 
     fn enforces(&self) -> bool {
         false
-    }
-
-    fn remove(&self, trash: &Folder, name: &str) -> Result<()> {
-        tree::remove(trash.gate(), trash.as_fd(), OsStr::new(name))
     }
 
     fn commit(&self, folder: &Folder) -> Result<()> {

@@ -31,7 +31,7 @@ use crate::volume::{
 /// The directory in an entry's folder that is the volume.
 pub(super) const DATA: &str = "data";
 
-/// What differs between the kinds: how a tree is made, copied, limited, counted and removed.
+/// What differs between the kinds: how a tree is made, copied, limited and counted.
 pub(super) trait Trees: Send + Sync {
     /// Makes the empty tree [`DATA`] in `entry`.
     fn make(&self, entry: &Folder) -> Result<()>;
@@ -47,9 +47,6 @@ pub(super) trait Trees: Send + Sync {
 
     /// Whether [`Trees::limit`] really holds.
     fn enforces(&self) -> bool;
-
-    /// Removes the entry `name` of `trash` with all that it holds.
-    fn remove(&self, trash: &Folder, name: &str) -> Result<()>;
 
     /// Makes what was renamed into, out of or within `folder` durable.
     fn commit(&self, folder: &Folder) -> Result<()>;
@@ -103,16 +100,20 @@ impl Folders {
             root.ensure_folder("volumes")?,
             root.ensure_folder("snapshots")?,
         ];
-        let yard = Yard::new(making, trash, Arc::clone(&trees));
-        let frozen = yard
-            .sweep()?
-            .into_iter()
-            .filter(|left| left.layout == Layout::Image);
+        let yard = Yard::new(making, trash);
+        yard.sweep()?;
+        let (images, home) = (Images::new(host.clone())?, Home::of(&volumes, host)?);
+        let attached = images.attached_in(volumes.path());
+        let volumes: Shelf<VolumeRecord> = Shelf::new(volumes);
+        let holds_filesystem = |name: &VolumeName| {
+            let found = volumes.find(name.as_str());
+            found.is_ok_and(|record| record.is_some_and(|record| record.filesystem.is_some()))
+        };
         Ok(Self {
-            interrupted: frozen.map(|left| left.volume.name).collect(),
-            images: Images::new(host.clone())?,
-            home: Home::of(&volumes, host)?,
-            volumes: Shelf::new(volumes),
+            interrupted: attached.into_iter().filter(holds_filesystem).collect(),
+            images,
+            home,
+            volumes,
             snapshots: Shelf::new(snapshots),
             ledger: Ledger::default(),
             _lock: lock,
@@ -318,7 +319,6 @@ impl Pool for Folders {
         progress: &Progress,
     ) -> volume::Result<Snapshot> {
         let (from, aside) = (self.entry(volume)?, self.yard.begin(format!("s-{name}"))?);
-        // First, so that the next process knows what a crash from here on may have left frozen.
         aside
             .folder()
             .write_new(SnapshotRecord::FILE, &record.to_text())?;

@@ -16,7 +16,7 @@ use crate::host::loop_device::LoopDevice;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
 use crate::host::{FileId, Host, filesystem};
-use crate::volume::{Access, Bytes, VolumeRecord};
+use crate::volume::{Access, Bytes, VolumeName, VolumeRecord};
 
 /// The file in an entry's folder.
 pub(super) const FILE: &str = "image";
@@ -124,6 +124,16 @@ impl Images {
         }
         self.known().remove(&id);
         Ok(())
+    }
+
+    /// The volumes in the folder `volumes` whose images are attached.
+    pub(super) fn attached_in(&self, volumes: &Path) -> Vec<VolumeName> {
+        let name = |number: &u32| {
+            let path = self.host.loops.path_of(*number)?;
+            let entry = path.strip_prefix(volumes).ok()?.components().next()?;
+            entry.as_os_str().to_str()?.parse().ok()
+        };
+        self.known().values().filter_map(name).collect()
     }
 
     /// Where the file is that is seen through this mount, if it is of a loop device.

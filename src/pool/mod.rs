@@ -118,7 +118,8 @@ pub trait Pool: Send + Sync {
     /// The volume that this mount shows, if it is one of the pool's; asked at start-up.
     fn recognise(&self, mount: &Entry) -> Option<VolumeName>;
 
-    /// The volumes whose filesystem a snapshot may have left frozen when the last process ended.
+    /// The volumes whose filesystem a copy may have left frozen when an earlier process ended: those that were attached
+    /// when the pool was opened. What was being made tells less: it is swept before anything is thawed.
     fn interrupted(&self) -> &[VolumeName];
 
     /// Whether `path` lies in the pool's own place or above it, where no consumer's path may be.

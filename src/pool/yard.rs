@@ -1,20 +1,20 @@
 //! Where the entries of a pool are made aside, and where they end: what is in here is never visible.
 
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use anyhow::Result;
 
-use super::folders::Trees;
 use crate::host::folder::Folder;
-use crate::volume::{Record, SnapshotRecord};
+use crate::host::tree;
 
 /// The making and the trash of one pool.
 pub(super) struct Yard {
     making: Folder,
     trash: Folder,
-    trees: Arc<dyn Trees>,
     /// Makes names in the trash unique, also over restarts.
     count: AtomicU64,
 }
@@ -28,7 +28,7 @@ pub(super) struct Aside<'a> {
 }
 
 impl Yard {
-    pub(super) fn new(making: Folder, trash: Folder, trees: Arc<dyn Trees>) -> Arc<Self> {
+    pub(super) fn new(making: Folder, trash: Folder) -> Arc<Self> {
         let since = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
@@ -36,23 +36,13 @@ impl Yard {
         Arc::new(Self {
             making,
             trash,
-            trees,
             count,
         })
     }
 
-    /// What earlier processes left: the snapshots that they were taking are read, then everything is thrown away, in
-    /// the background, for it can take long and nothing waits for it.
-    pub(super) fn sweep(self: &Arc<Self>) -> Result<Vec<SnapshotRecord>> {
-        let mut interrupted = Vec::new();
+    /// Throws away what earlier processes left, in the background, for it can take long and nothing waits for it.
+    pub(super) fn sweep(self: &Arc<Self>) -> Result<()> {
         for name in self.making.names()? {
-            let record = self
-                .making
-                .folder(&name)?
-                .map(|left| left.read(SnapshotRecord::FILE))
-                .transpose()?
-                .flatten();
-            interrupted.extend(record.and_then(|text| SnapshotRecord::from_text(&text).ok()));
             self.making
                 .move_to(&name, &self.trash, &self.trash_name(&name))?;
         }
@@ -67,7 +57,7 @@ impl Yard {
                 .name("sweep".into())
                 .spawn(move || left.iter().for_each(|name| yard.empty(name)))?;
         }
-        Ok(interrupted)
+        Ok(())
     }
 
     /// Begins an entry. What an earlier attempt in this process left under the name is thrown away first.
@@ -106,7 +96,7 @@ impl Yard {
     /// Removes one entry of the trash. A failure is no failure of the call that threw it there: the entry has ended,
     /// what is left of it is reported as a fault of the pool, and the next start tries again.
     fn empty(&self, name: &str) {
-        if let Err(error) = self.trees.remove(&self.trash, name) {
+        if let Err(error) = tree::remove(self.trash.gate(), self.trash.as_fd(), OsStr::new(name)) {
             tracing::error!(entry = %name, error = format!("{error:#}"), "left in the trash");
         }
     }
