@@ -86,6 +86,7 @@ impl Driver {
             freezes: Arc::default(),
             works: Works::default(),
         });
+        core.thaw_interrupted();
         let waking = Arc::clone(&core);
         std::thread::Builder::new()
             .name("wake".into())

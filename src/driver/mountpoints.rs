@@ -15,7 +15,6 @@ use crate::volume::{Result, Volume, VolumeId};
 pub(super) struct Mountpoints {
     known: Mutex<HashMap<VolumeId, BTreeSet<PathBuf>>>,
     read: OnceLock<()>,
-    thawed: OnceLock<()>,
 }
 
 /// What is mounted at a path, seen from one volume.
@@ -67,11 +66,10 @@ impl Mountpoints {
 }
 
 impl Core {
-    /// Brings the driver up to what the last process left: what is mounted, what it may have left frozen, and how much
-    /// is promised. Nobody waits for it but those who need to know.
+    /// Brings the driver up to what the last process left: what is mounted, and how much is promised. Nobody waits for
+    /// it but those who need to know.
     pub(super) fn wake(&self) {
         self.read_mounts();
-        self.thaw_interrupted();
         for pool in &self.pools {
             if let Err(error) = pool.capacity() {
                 tracing::error!(pool = %pool.name(), %error, "the pool's capacity is not known");
@@ -79,18 +77,17 @@ impl Core {
         }
     }
 
-    /// Thaws what the last process may have left frozen, once: before anything is frozen anew.
+    /// Thaws what the last process may have left frozen. Before the first call is served: a filesystem that is
+    /// unmounted while it is frozen stays so, out of everybody's reach, and keeps its device.
     pub(super) fn thaw_interrupted(&self) {
-        self.mountpoints.thawed.get_or_init(|| {
-            for pool in &self.pools {
-                for name in pool.interrupted() {
-                    if let Err(error) = self.thaw(&**pool, name) {
-                        tracing::error!(volume = %name, %error, "may still be frozen by a snapshot that was \
-                            interrupted: thaw it with fsfreeze -u");
-                    }
+        for pool in &self.pools {
+            for name in pool.interrupted() {
+                if let Err(error) = self.thaw(&**pool, name) {
+                    tracing::error!(volume = %name, %error, "may still be frozen by a snapshot that was interrupted: \
+                        thaw it with fsfreeze -u");
                 }
             }
-        });
+        }
     }
 
     fn thaw(&self, pool: &dyn Pool, name: &crate::volume::VolumeName) -> Result<()> {

@@ -89,7 +89,6 @@ impl Core {
         if volume.record.layout == Layout::Tree || volume.record.filesystem.is_none() {
             return Ok((None, None));
         }
-        self.thaw_interrupted();
         let place = self.mounted(pool, volume)?.into_iter().next();
         let guard = self
             .freezes
