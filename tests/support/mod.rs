@@ -1,12 +1,19 @@
-//! Filesystems on loop files, for tests.
+//! What tests of pools and of the machine share: filesystems on loop files, tools, and a node to talk to.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::ffi::OsStr;
+pub(crate) mod verbs;
+
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use orlop::host::FileId;
+use orlop::host::gate::Gate;
+use orlop::host::loop_device::LoopDevices;
 
 /// A new filesystem, mounted until it is dropped.
 pub(crate) struct LoopFs {
@@ -19,6 +26,11 @@ impl LoopFs {
     ///
     /// Nothing, and a line that says why, where this machine can not.
     pub(crate) fn new(kind: &str) -> Option<Self> {
+        Self::of_size(kind, 512 << 20)
+    }
+
+    /// One of this many bytes, of which only those that are written take room.
+    pub(crate) fn of_size(kind: &str, size: u64) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             skipped(&format!("a test on {kind}"), "mounting needs root");
             return None;
@@ -28,16 +40,16 @@ impl LoopFs {
         let mount = directory.path().join("mount");
         std::fs::create_dir(&mount).expect("the directory is new");
         File::create(&image)
-            .and_then(|file| file.set_len(512 << 20))
+            .and_then(|file| file.set_len(size))
             .expect("a sparse file can be made");
         let made = match kind {
             "tmpfs" => run(
                 "mount",
                 [
-                    OsStr::new("-ttmpfs"),
-                    "-onoatime".as_ref(),
-                    "tmpfs".as_ref(),
-                    mount.as_ref(),
+                    OsString::from("-ttmpfs"),
+                    format!("-onoatime,size={size}").into(),
+                    "tmpfs".into(),
+                    mount.clone().into(),
                 ],
             ),
             _ => run(&format!("mkfs.{kind}"), [OsStr::new("-q"), image.as_ref()]).and_then(|_| {
@@ -68,6 +80,11 @@ impl LoopFs {
 
 impl Drop for LoopFs {
     fn drop(&mut self) {
+        // Those that a failed test left; one that is mounted clears itself with its mount.
+        let loops = LoopDevices::new(Gate::open());
+        for (file, _) in loops_below(&self.mount) {
+            let _ = loops.detach(file);
+        }
         let gone = run("umount", [self.mount.as_os_str()])
             .or_else(|_| run("umount", [OsStr::new("--lazy"), self.mount.as_ref()]));
         if let Err(reason) = gone {
@@ -93,6 +110,28 @@ impl Directory {
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// The loop devices whose files are below a directory, and those files.
+pub(crate) fn loops_below(directory: &Path) -> Vec<(FileId, PathBuf)> {
+    let loops = LoopDevices::new(Gate::open());
+    let all = loops.all().expect("the loop devices can be listed");
+    all.into_iter()
+        .filter_map(|(file, number)| Some((file, loops.path_of(number)?)))
+        .filter(|(_, path)| path.starts_with(directory))
+        .collect()
+}
+
+/// Waits until something is so; false if it is not within half a minute.
+pub(crate) fn until(is_so: impl Fn() -> bool) -> bool {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        if Instant::now() > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    true
 }
 
 /// Says that something was not tested, past the capture of the test harness.
