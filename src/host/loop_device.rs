@@ -30,6 +30,10 @@ const ATTEMPTS: usize = 64;
 /// How long a device may take to go away: somebody may be looking at it, udev for one.
 const DETACH_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a device may be mounted in passing: a tool that another thread starts has what we mounted with until it
+/// runs, and with it the filesystem.
+const PASSING: Duration = Duration::from_millis(100);
+
 /// Attaches image files to loop devices of this machine, which all its users share: only the device whose file is the
 /// given one is ever changed.
 #[derive(Clone, Debug)]
@@ -125,11 +129,22 @@ impl LoopDevices {
         } = found;
         let in_use = || format!("{} is still in use: it is mounted or open", path.display());
         // A device that is mounted would detach itself at the unmount, long after we have said that we could not.
-        let exclusive = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_EXCL)
-            .open(&path);
-        drop(exclusive.with_context(in_use)?);
+        let exclusive = || {
+            OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_EXCL)
+                .open(&path)
+        };
+        let busy = |opened: &io::Result<File>| {
+            let error = opened.as_ref().err();
+            error.is_some_and(|error| error.raw_os_error() == Some(libc::EBUSY))
+        };
+        let (mut opened, deadline) = (exclusive(), Instant::now() + PASSING);
+        while busy(&opened) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+            opened = exclusive();
+        }
+        drop(opened.with_context(in_use)?);
         self.make_writable(number, &device)?;
         self.gate
             .pass(format_args!("detaching {}", path.display()))?;

@@ -1,0 +1,140 @@
+//! Every verb on every kind of volume, cut off after each of its changes to the machine: what a crash there leaves.
+
+mod support;
+
+#[path = "crash/scene.rs"]
+mod scene;
+#[path = "crash/verbs.rs"]
+mod verbs;
+
+use orlop::host::gate::Gate;
+use orlop::host::namespace;
+use orlop::volume::Filesystem;
+use scene::{Kind, Scene, Seen};
+use support::verbs::{Form, Node};
+use support::{LoopFs, skipped};
+use verbs::{VERBS, Verb};
+
+/// The size of the filesystem below each pool.
+const HOME: u64 = 4 << 30;
+
+/// How often the starts after a crash crash too.
+const CRASHED_STARTS: u64 = 3;
+
+/// More changes than any verb here makes.
+const ENDLESS: u64 = 200;
+
+#[test]
+fn trees_on_ext4_survive_a_crash_anywhere() {
+    survives(Kind::directory("ext4", Form::TREE));
+}
+
+#[test]
+fn trees_on_xfs_survive_a_crash_anywhere() {
+    survives(Kind::directory("xfs", Form::TREE));
+}
+
+#[test]
+fn subvolumes_survive_a_crash_anywhere() {
+    survives(Kind::btrfs(Form::TREE));
+}
+
+#[test]
+fn images_of_ext4_survive_a_crash_anywhere() {
+    survives(Kind::directory("xfs", Form::image(Filesystem::Ext4)));
+}
+
+#[test]
+fn images_of_xfs_survive_a_crash_anywhere() {
+    survives(Kind::directory("xfs", Form::image(Filesystem::Xfs)));
+}
+
+#[test]
+fn images_of_btrfs_survive_a_crash_anywhere() {
+    survives(Kind::directory("xfs", Form::image(Filesystem::Btrfs)));
+}
+
+#[test]
+fn copied_images_survive_a_crash_anywhere() {
+    survives(Kind::directory("ext4", Form::image(Filesystem::Ext4)));
+}
+
+#[test]
+fn block_volumes_survive_a_crash_anywhere() {
+    survives(Kind::directory("xfs", Form::BLOCK));
+}
+
+/// Cuts all verbs everywhere on this kind, in mounts that end with the test.
+fn survives(kind: Kind) {
+    if !rustix::process::geteuid().is_root() {
+        return skipped(&format!("crashes on {}", kind.home), "mounting needs root");
+    }
+    let desk = tempfile::tempdir().expect("a temporary directory can be made");
+    namespace::in_own_mounts(|| {
+        let Some(home) = LoopFs::of_size(kind.home, HOME) else {
+            return;
+        };
+        let scene = Scene::set(kind, home.path(), desk.path());
+        for verb in VERBS.iter().filter(|verb| verb.suits(kind.form)) {
+            let cuts = cut_everywhere(&scene, verb);
+            println!("{:?}: {} was cut {cuts} times", kind.form, verb.name);
+            assert!(cuts > 0, "{} changes nothing", verb.name);
+        }
+        scene.strike();
+    })
+    .expect("root may make a mount namespace");
+}
+
+/// Cuts a verb after each of its changes, and says after how many of them it is whole.
+fn cut_everywhere(scene: &Scene, verb: &Verb) -> u64 {
+    let (before, whole) = uncut(scene, verb);
+    for k in 0..ENDLESS {
+        let at = format!("{} after {k} changes", verb.name);
+        (verb.prepare)(scene, &scene.start());
+        let gate = Gate::cut_after(k);
+
+        let answer = scene
+            .try_start(gate.clone())
+            .map(|node| (verb.act)(scene, &node));
+        let answered = matches!(answer, Ok(Ok(())));
+        let was_cut = gate.was_cut();
+        assert!(answered || was_cut, "{at}: {answer:?}");
+        for j in 0..CRASHED_STARTS {
+            drop(scene.try_start(Gate::cut_after(j)));
+        }
+
+        let node = scene.start();
+        scene.assert_unharmed(&at);
+        let after = scene.seen(&node);
+        after.assert_one_of(&before, &whole, &at);
+        assert!(
+            !answered || after == whole,
+            "{at}: it was answered, and is gone: {after:?}"
+        );
+        retry(scene, verb, &node, &whole, &at);
+        if !was_cut {
+            return k;
+        }
+    }
+    panic!("{} never ends", verb.name);
+}
+
+/// What is seen before the verb and after it, when nothing goes wrong.
+fn uncut(scene: &Scene, verb: &Verb) -> (Seen, Seen) {
+    let node = scene.start();
+    (verb.prepare)(scene, &node);
+    let before = scene.seen(&node);
+    (verb.act)(scene, &node).expect("nothing goes wrong");
+    let whole = scene.seen(&node);
+    retry(scene, verb, &node, &whole, verb.name);
+    (before, whole)
+}
+
+/// The verb again, as a caller that got no answer does; then everything is taken back, and nothing may be left.
+fn retry(scene: &Scene, verb: &Verb, node: &Node, whole: &Seen, at: &str) {
+    (verb.act)(scene, node).unwrap_or_else(|error| panic!("{at}, again: {error}"));
+    assert_eq!(scene.seen(node), *whole, "{at}, again");
+    (verb.check)(scene, node);
+    (verb.undo)(scene, node);
+    scene.assert_tidy(node, at);
+}
