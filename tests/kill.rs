@@ -24,7 +24,7 @@ use tonic::{Code, Status};
 use calls::Client;
 use model::{Dice, Op, Slot, State};
 use node::Node;
-use support::skipped;
+use support::{skipped, tell};
 
 const KILLS: usize = 200;
 const CLIENTS: usize = 8;
@@ -147,7 +147,7 @@ async fn kill_and_compare() {
         .duration_since(SystemTime::UNIX_EPOCH)
         .expect("it is after 1970");
     let seed = since.as_secs();
-    println!("seed {seed}");
+    tell(&format!("seed {seed}"));
     let mut people: Vec<Person> = (0..CLIENTS)
         .map(|number| person(number, seed, &at))
         .collect();
@@ -172,9 +172,9 @@ async fn kill_and_compare() {
 
     let answered: usize = people.iter().map(|person| person.answered).sum();
     let lingered: usize = people.iter().map(|person| person.lingered).sum();
-    println!(
+    tell(&format!(
         "{KILLS} kills, {answered} calls answered, {unanswered} not, {lingered} while the kernel still let go of a device"
-    );
+    ));
     until_empty(&pool.join("trash"));
     tear_down(&node, people).await;
     for part in ["volumes", "snapshots", "making", "trash"] {

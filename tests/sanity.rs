@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use node::Node;
 use orlop::host::gate::Gate;
 use orlop::host::mount::Mounts;
-use support::{LoopFs, run, skipped};
+use support::{LoopFs, run, skipped, tell};
 
 /// The specs that may be skipped, by how their names begin, and why.
 const NOT_OURS: [(&str, &str); 9] = [
@@ -191,7 +191,7 @@ fn pass(kind: &Kind<'_>) {
     }
     let specs = report(&suite, &node, &options, paper.path());
 
-    tell(kind.name, &specs);
+    count(kind.name, &specs);
     for spec in &specs {
         assert!(
             spec.status == "passed" || reason(spec).is_some(),
@@ -287,11 +287,9 @@ fn read(report: &str) -> Vec<Spec> {
     cases.map(spec).collect()
 }
 
-/// Prints the counts, past the capture of the test harness.
-fn tell(kind: &str, specs: &[Spec]) {
-    use std::io::Write;
-
-    let count = |status: &str| specs.iter().filter(|spec| spec.status == status).count();
+/// Prints the counts.
+fn count(kind: &str, specs: &[Spec]) {
+    let of = |status: &str| specs.iter().filter(|spec| spec.status == status).count();
     let why = [ATTACH, MODIFY, GROUP].map(|why| {
         let skipped = specs
             .iter()
@@ -299,11 +297,10 @@ fn tell(kind: &str, specs: &[Spec]) {
             .count();
         format!("{skipped}: {why}")
     });
-    let (passed, skipped, pending) = (count("passed"), count("skipped"), count("pending"));
+    let (passed, skipped, pending) = (of("passed"), of("skipped"), of("pending"));
     let failed = specs.len() - passed - skipped - pending;
-    let _ = writeln!(
-        std::io::stderr(),
+    tell(&format!(
         "csi-sanity {kind}: {passed} passed, {failed} failed, {skipped} skipped ({})",
         why.join("; ")
-    );
+    ));
 }

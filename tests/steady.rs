@@ -20,7 +20,7 @@ use orlop::host::namespace::in_own_mounts;
 
 use calls::{Client, MIB, text};
 use node::Node;
-use support::skipped;
+use support::{skipped, tell};
 
 /// A tree, an image and a device, staged and published.
 struct Household {
@@ -211,7 +211,9 @@ fn a_thousand_publications_leave_nothing_behind() {
         }
 
         let late = house.burden();
-        println!("open files, threads, resident KiB: {early:?} after 200, {late:?} after 1000");
+        tell(&format!(
+            "open files, threads, resident KiB: {early:?} after 200, {late:?} after 1000"
+        ));
         let places = |mounts: &[Entry]| {
             let mut places: Vec<_> = mounts.iter().map(|mount| mount.target.clone()).collect();
             places.sort();

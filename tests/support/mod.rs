@@ -136,7 +136,12 @@ pub(crate) fn until(is_so: impl Fn() -> bool) -> bool {
 
 /// Says that something was not tested, past the capture of the test harness.
 pub(crate) fn skipped(what: &str, reason: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}, because {reason}");
+    tell(&format!("SKIPPED: {what}, because {reason}"));
+}
+
+/// Says something past the capture of the test harness.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Runs a tool of the machine, and gives what it printed.

@@ -1,0 +1,32 @@
+//! `orlop node` as its surroundings see it: clients, systemd, the kubelet, and those who watch.
+
+mod health;
+mod listing;
+mod mounting;
+mod process;
+mod surroundings;
+
+#[path = "../support/calls.rs"]
+mod calls;
+#[path = "../support/node.rs"]
+mod node;
+#[path = "../support/mod.rs"]
+#[allow(
+    dead_code,
+    reason = "only other tests need directories of a filesystem"
+)]
+mod support;
+
+use std::time::{Duration, Instant};
+
+/// How long anything here may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until it is so.
+async fn until(what: &str, claim: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !claim() {
+        assert!(started.elapsed() < PATIENCE, "{what}: it does not happen");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

@@ -1,0 +1,187 @@
+//! Volumes that are published read-only, and inline volumes.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use orlop::csi::proto::{NodeGetVolumeStatsRequest, NodePublishVolumeRequest};
+
+use crate::calls::{self, Client, MIB, text};
+use crate::node::Node;
+use crate::support::skipped;
+
+/// A publication of an inline volume of 16 MiB.
+fn inline(name: &str, layout: &str, target: &Path) -> NodePublishVolumeRequest {
+    let pair = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    let context = [
+        ("csi.storage.k8s.io/ephemeral", "true"),
+        ("csi.storage.k8s.io/pod.name", "web-0"),
+        ("size", "16Mi"),
+        ("layout", layout),
+    ];
+    NodePublishVolumeRequest {
+        staging_target_path: String::new(),
+        volume_context: context.map(pair).into(),
+        ..calls::publication(name, Path::new("/unused"), target)
+    }
+}
+
+fn is_root(what: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skipped(what, "mounting needs root");
+    }
+    root
+}
+
+#[tokio::test]
+async fn an_inline_volume_lives_as_long_as_it_is_published() {
+    if !is_root("inline volumes") {
+        return;
+    }
+    for layout in ["tree", "image"] {
+        let node = Node::start(&[]);
+        let mut client = Client::new(node.channel().await);
+        // As the kubelet makes them up.
+        let name = "csi-3c2d9f0d6ad1f0f9dd5bc52b2a02b5ab3fb0f1b8c8a2a1e7c0cbd0b9c7f1d9aa";
+        let target = node.dir.path().join("pod");
+
+        client
+            .publish(inline(name, layout, &target))
+            .await
+            .expect("there is room");
+        fs::write(target.join("row"), "kept").expect("it can be written");
+        client
+            .publish(inline(name, layout, &target))
+            .await
+            .expect("it is the same");
+        let listed = client.volumes().await;
+        let stats = NodeGetVolumeStatsRequest {
+            volume_id: listed[0].volume_id.clone(),
+            volume_path: text(&target),
+            ..Default::default()
+        };
+        let stats = client
+            .node
+            .node_get_volume_stats(stats)
+            .await
+            .expect("it is there")
+            .into_inner();
+
+        assert_eq!(fs::read(target.join("row")).expect("it was kept"), b"kept");
+        assert_eq!((listed.len(), listed[0].capacity_bytes), (1, 16 * MIB));
+        assert_eq!(
+            listed[0].volume_context["csi.storage.k8s.io/ephemeral"],
+            "true"
+        );
+        assert!(
+            layout == "tree" || stats.usage[0].total <= 16 * MIB,
+            "{stats:?}"
+        );
+        for _ in 0..2 {
+            client
+                .unpublish(name, &target)
+                .await
+                .expect("nobody is in it");
+            assert!(!target.exists() && client.volumes().await.is_empty());
+        }
+        let volumes = node.dir.path().join("data/default/volumes");
+        assert_eq!(fs::read_dir(volumes).expect("it is there").count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_read_only_can_not_be_written() {
+    if !is_root("read-only publications") {
+        return;
+    }
+    let node = Node::start(&[]);
+    let mut client = Client::new(node.channel().await);
+    let wanted = [
+        calls::volume("tree", MIB),
+        calls::image("image", 16 * MIB, "ext4"),
+        calls::device("device", 16 * MIB),
+    ];
+
+    for request in wanted {
+        let at = node.dir.path().join(&request.name);
+        fs::create_dir(&at).expect("the name is free");
+        let (staging, target) = (at.join("staging"), at.join("target"));
+        let capability = request.volume_capabilities[0].clone();
+        let block = capability == calls::block();
+        let id = client
+            .create(request)
+            .await
+            .expect("there is room")
+            .volume_id;
+        client
+            .stage(&id, &staging, capability.clone())
+            .await
+            .expect("it can be staged");
+        let publish = NodePublishVolumeRequest {
+            volume_capability: Some(capability),
+            readonly: true,
+            ..calls::publication(&id, &staging, &target)
+        };
+        for _ in 0..2 {
+            client.publish(publish.clone()).await.expect("it is staged");
+        }
+
+        let written = if block {
+            let device = OpenOptions::new().write(true).open(&target);
+            device.and_then(|mut device| device.write_all(b"row").and(device.sync_all()))
+        } else {
+            fs::write(target.join("row"), "")
+        };
+
+        let refused = written.expect_err("it is read-only").kind();
+        assert!(
+            matches!(
+                refused,
+                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied
+            ),
+            "{id}: {refused}"
+        );
+        client.unpublish(&id, &target).await.expect("it is ours");
+        client.unstage(&id, &staging).await.expect("it is ours");
+    }
+}
+
+#[tokio::test]
+async fn a_volume_is_staged_again_while_a_consumer_has_it() {
+    if !is_root("staging again") {
+        return;
+    }
+    let node = Node::start(&[]);
+    let mut client = Client::new(node.channel().await);
+    let (staging, target) = (
+        node.dir.path().join("staging"),
+        node.dir.path().join("target"),
+    );
+    let id = client
+        .create(calls::image("image", 16 * MIB, "ext4"))
+        .await
+        .expect("there is room")
+        .volume_id;
+    client
+        .stage(&id, &staging, calls::mounted())
+        .await
+        .expect("it can be staged");
+    client
+        .publish(calls::publication(&id, &staging, &target))
+        .await
+        .expect("it is staged");
+    fs::write(target.join("row"), "kept").expect("it can be written");
+
+    client
+        .unstage(&id, &staging)
+        .await
+        .expect("the consumer keeps it");
+    let again = client.stage(&id, &staging, calls::mounted()).await;
+
+    again.expect("its filesystem is not checked while it is mounted");
+    assert_eq!(
+        fs::read(staging.join("row")).expect("it is the same"),
+        b"kept"
+    );
+}
