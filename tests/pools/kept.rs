@@ -4,11 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::slice::from_ref;
 
+use orlop::host::Host;
 use orlop::host::gate::Gate;
+use orlop::pool;
 use orlop::volume::{Bytes, Error, Volume, VolumeSpec};
 
 use crate::claims;
-use crate::support::verbs::Node;
 use crate::trial::{Claim, LARGER, Trial, USUAL};
 
 pub(crate) const CLAIMS: &[Claim] = claims![
@@ -47,7 +48,7 @@ fn a_new_process_finds_what_the_last_one_made(trial: &mut Trial) {
 }
 
 fn a_second_process_is_refused(trial: &mut Trial) {
-    let second = Node::start(&trial.config, Gate::open());
+    let second = pool::open(&trial.config, &Host::new(Gate::open()));
 
     let told = format!("{:#}", second.err().expect("the first one keeps it"));
     assert!(told.contains("another orlop process"), "{told}");

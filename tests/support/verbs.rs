@@ -1,9 +1,10 @@
 //! One node over one pool, for tests that speak to it in the driver's verbs.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use orlop::config;
 use orlop::driver::locks::{Hold, Key};
 use orlop::driver::mounts::{EphemeralSpec, PublishSpec, StageSpec};
@@ -117,16 +118,33 @@ impl Node {
     /// What a new process does first.
     pub(crate) fn start(config: &config::Pool, gate: Gate) -> Result<Self> {
         let host = Host::new(gate);
-        Self::over(pool::open(config, &host)?, host)
+        let opened = RefCell::new(None);
+        // A tool that another test starts has the lock of the process before, until it runs.
+        until(|| {
+            let pool = pool::open(config, &host);
+            let kept =
+                |error: &anyhow::Error| format!("{error:#}").contains("another orlop process");
+            let again = pool.as_ref().err().is_some_and(kept);
+            *opened.borrow_mut() = Some(pool);
+            !again
+        });
+        let pool = opened.into_inner().context("it was not even tried")??;
+        Self::over(pool, host)
     }
 
     pub(crate) fn over(pool: Arc<dyn Pool>, host: Host) -> Result<Self> {
         let weak = Arc::downgrade(&pool);
-        Ok(Self {
+        let node = Self {
             driver: Some(Driver::new("node-1".to_owned(), vec![pool], host)?),
             pool: weak,
             runtime: Builder::new_current_thread().enable_all().build()?,
-        })
+        };
+        // What it changes in the background has its place before the first verb, so that changes can be counted.
+        node.look(|core| {
+            core.thaw_interrupted();
+            Ok(())
+        })?;
+        Ok(node)
     }
 
     pub(crate) fn change<T: Send + 'static>(
