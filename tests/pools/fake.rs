@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use orlop::host::mount::Entry;
+use orlop::host::progress::Progress;
 use orlop::pool::{Attached, Capacity, Fault, Origin, Pool, Usage};
 use orlop::volume::{
     Access, Bytes, Class, Error, Layout, PoolName, Result, Shape, Snapshot, SnapshotId,
@@ -109,6 +110,14 @@ impl Pool for Fake {
         })
     }
 
+    fn place(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn enforces(&self) -> bool {
+        true
+    }
+
     fn capacity(&self) -> Result<Capacity> {
         Ok(self.disk.state().room())
     }
@@ -131,6 +140,7 @@ impl Pool for Fake {
         name: &VolumeName,
         record: VolumeRecord,
         origin: Option<&Origin>,
+        _progress: &Progress,
     ) -> Result<Volume> {
         let mut state = self.disk.state();
         state.promise(record.size)?;
@@ -185,6 +195,7 @@ impl Pool for Fake {
         name: &SnapshotName,
         record: SnapshotRecord,
         _mounted_at: Option<&Path>,
+        _progress: &Progress,
     ) -> Result<Snapshot> {
         let mut state = self.disk.state();
         let content = state.volumes[&volume.id.name].1.clone();

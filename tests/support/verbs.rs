@@ -134,17 +134,11 @@ impl Node {
 
     pub(crate) fn over(pool: Arc<dyn Pool>, host: Host) -> Result<Self> {
         let weak = Arc::downgrade(&pool);
-        let node = Self {
+        Ok(Self {
             driver: Some(Driver::new("node-1".to_owned(), vec![pool], host)?),
             pool: weak,
             runtime: Builder::new_current_thread().enable_all().build()?,
-        };
-        // What it changes in the background has its place before the first verb, so that changes can be counted.
-        node.look(|core| {
-            core.thaw_interrupted();
-            Ok(())
-        })?;
-        Ok(node)
+        })
     }
 
     pub(crate) fn change<T: Send + 'static>(
