@@ -186,15 +186,63 @@ fn a_deleted_subvolume_takes_all_inside_and_its_quota_groups_along() -> Result<(
         delete(&top, "volume")?;
 
         assert!(!top.path.join("volume").exists());
-        let started = Instant::now();
-        while groups(&top)? != ["0/5"] && started.elapsed() < Duration::from_secs(30) {
-            // This also wakes the kernel's thread that gives the space back.
-            support::run("btrfs", ["filesystem", "sync", &top.path.to_string_lossy()])?;
-            subvolume::sweep_quotas(&Gate::open(), top.fd())?;
-        }
+        settle(&top, 0)?;
+        subvolume::sweep_quotas(&Gate::open(), top.fd())?;
+
         assert_eq!(groups(&top)?, ["0/5"], "{mode:?}");
     }
     Ok(())
+}
+
+#[test]
+fn a_quota_group_that_outlives_its_subvolume_is_swept() -> Result<()> {
+    let simple = counting()?
+        .into_iter()
+        .find(|(mode, _)| *mode == QuotaMode::Simple);
+    let Some((_, fs)) = simple else {
+        return Ok(());
+    };
+    let top = Directory::open(fs.path());
+    let volume = create(&top, "volume")?;
+    fill(&volume.path.join("file"), 4 * MIB)?;
+    let kept = snapshot(&volume, &top, "kept", true)?;
+    drop((volume, kept));
+
+    delete(&top, "volume")?;
+    settle(&top, 1)?;
+    let charged = groups(&top)?;
+    delete(&top, "kept")?;
+    settle(&top, 0)?;
+    let left = groups(&top)?;
+    subvolume::sweep_quotas(&Gate::open(), top.fd())?;
+
+    assert_eq!(
+        charged,
+        ["0/5", "0/256", "0/257"],
+        "its data is still there"
+    );
+    assert_eq!(left, ["0/5", "0/256"], "the kernel looks only once");
+    assert_eq!(groups(&top)?, ["0/5"]);
+    Ok(())
+}
+
+/// Waits until only so many subvolumes are left, and the space of the deleted ones is back.
+fn settle(top: &Directory, remaining: usize) -> Result<()> {
+    let path = top.path.to_string_lossy();
+    let started = Instant::now();
+    loop {
+        // This also wakes the kernel's thread that gives the space back.
+        support::run("btrfs", ["filesystem", "sync", &path])?;
+        let deleted = support::run("btrfs", ["subvolume", "list", "-d", &path])?;
+        let live = support::run("btrfs", ["subvolume", "list", &path])?;
+        if deleted.is_empty() && live.lines().count() == remaining {
+            return Ok(());
+        }
+        anyhow::ensure!(
+            started.elapsed() < Duration::from_secs(30),
+            "left: {deleted}{live}"
+        );
+    }
 }
 
 /// The quota groups, as the `btrfs` tool lists them.
