@@ -2,7 +2,6 @@
 
 #[path = "support/node.rs"]
 mod node;
-#[expect(dead_code, reason = "only its filesystem is needed here")]
 mod support;
 
 use std::fs;

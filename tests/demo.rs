@@ -1,6 +1,5 @@
 //! Runs the demo as a person would, and ends it in other ways; whatever becomes of it, nothing may be left.
 
-#[allow(dead_code, reason = "not every test needs every helper")]
 mod support;
 
 use std::fs;

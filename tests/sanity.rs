@@ -2,10 +2,6 @@
 
 #[path = "support/node.rs"]
 mod node;
-#[allow(
-    dead_code,
-    reason = "only other tests need directories of a filesystem"
-)]
 mod support;
 
 use std::fs;

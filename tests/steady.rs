@@ -4,10 +4,6 @@
 mod calls;
 #[path = "support/node.rs"]
 mod node;
-#[allow(
-    dead_code,
-    reason = "only other tests need directories of a filesystem"
-)]
 mod support;
 
 use std::fs;

@@ -11,10 +11,6 @@ mod calls;
 #[path = "../support/node.rs"]
 mod node;
 #[path = "../support/mod.rs"]
-#[allow(
-    dead_code,
-    reason = "only other tests need directories of a filesystem"
-)]
 mod support;
 
 use std::time::{Duration, Instant};
