@@ -141,7 +141,7 @@ mod tests {
         fn an_accepted_path_reads_as_it_was_written(text in "[/.a]{0,12}") {
             if let Ok(path) = path(&text, "target_path") {
                 prop_assert_eq!(path.to_str(), Some(&*text));
-                prop_assert!(!text.contains(".."), "{}", text);
+                prop_assert!(text.split('/').all(|part| part != ".."), "{}", text);
             }
         }
 
