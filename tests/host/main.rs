@@ -6,5 +6,6 @@ mod image;
 mod loops;
 mod mount_speed;
 mod mounts;
+mod probes;
 mod sandbox;
 mod targets;
