@@ -77,7 +77,6 @@ fn survives(kind: Kind) {
         let scene = Scene::set(kind, home.path(), desk.path());
         for verb in VERBS.iter().filter(|verb| verb.suits(kind.form)) {
             let cuts = cut_everywhere(&scene, verb);
-            eprintln!("{:?}: {} was cut {cuts} times", kind.form, verb.name);
             assert!(cuts > 0, "{} changes nothing", verb.name);
         }
         scene.strike();

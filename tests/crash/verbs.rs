@@ -22,9 +22,13 @@ pub(crate) struct Verb {
 }
 
 impl Verb {
-    /// Whether such volumes have it: inline volumes are never block devices.
+    /// Whether such volumes have it: inline volumes are never block devices, and these alone are attached without
+    /// being mounted.
     pub(crate) fn suits(&self, form: Form) -> bool {
-        form.access == Access::Mount || !self.name.contains("inline")
+        match form.access {
+            Access::Mount => !self.name.contains("attached"),
+            Access::Block => !self.name.contains("inline"),
+        }
     }
 }
 
@@ -73,6 +77,13 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb {
         name: "delete",
         prepare: filled,
+        act: |scene, node| node.delete(&subject(scene).id),
+        check: nothing,
+        undo: nothing,
+    },
+    Verb {
+        name: "delete, attached",
+        prepare: staged,
         act: |scene, node| node.delete(&subject(scene).id),
         check: nothing,
         undo: nothing,

@@ -2,6 +2,7 @@
 
 mod copies;
 mod fake;
+mod full;
 mod kept;
 mod shown;
 #[path = "../support/mod.rs"]

@@ -1,11 +1,13 @@
 //! Claims about volumes that are staged and published, and about what is done to them meanwhile.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use orlop::driver::mounts::{EphemeralSpec, PublishSpec, StageSpec};
+use orlop::host::block_device::is_read_only;
 use orlop::host::filesystem::can_grow_mounted;
 use orlop::host::gate::Gate;
 use orlop::host::mount::Mounts;
@@ -79,6 +81,14 @@ fn a_repeated_stage_or_publish_adds_no_mount(trial: &mut Trial) {
     assert!(no_loops_are_left(trial));
 }
 
+/// The loop device that is published at `target`, if one is.
+fn device_of(target: &Path) -> Option<PathBuf> {
+    let found = fs::metadata(target).expect("it is published");
+    let number = rustix::fs::minor(found.rdev());
+    let is_device = found.file_type().is_block_device();
+    is_device.then(|| PathBuf::from(format!("/dev/loop{number}")))
+}
+
 fn what_is_read_only_can_not_be_written(trial: &mut Trial) {
     let (node, volume) = (trial.node(), trial.filled("one", "content"));
     let publication = trial.publication(&volume, Use::Readers, true);
@@ -87,6 +97,7 @@ fn what_is_read_only_can_not_be_written(trial: &mut Trial) {
     node.publish(&publication).expect("it publishes");
     let other_way = node.publish(&trial.publication(&volume, Use::Writers, false));
     let written = trial.shown(&volume).try_write("more");
+    let device = device_of(&publication.target);
 
     assert!(written.is_err());
     assert!(
@@ -97,6 +108,9 @@ fn what_is_read_only_can_not_be_written(trial: &mut Trial) {
         .expect("it unpublishes");
     node.unstage(&volume.id, &publication.staging)
         .expect("it unstages");
+    // A device that stayed so would be of no use to whoever gets its number next.
+    let stays = device.is_some_and(|path| is_read_only(&path).expect("it is a device"));
+    assert!(!stays);
     assert_eq!(trial.read(&volume), "content");
     trial.write(&volume, "more");
     assert_eq!(trial.read(&volume), "more");
