@@ -22,6 +22,7 @@ async fn walk(client: &mut Client, list: &str, max_entries: i32) -> Vec<String> 
             "{page:?}"
         );
         ids.extend(page);
+        assert!(ids.len() < 10 * FIXED, "it does not end: {ids:?}");
         if next.is_empty() {
             return ids;
         }

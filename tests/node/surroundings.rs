@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 
 use orlop::csi::proto::GetPluginInfoRequest;
 use orlop::csi::proto::pluginregistration::registration_client::RegistrationClient;
@@ -24,7 +25,7 @@ async fn the_kubelet_learns_of_the_driver_and_dials_it() {
     let registry = tempfile::tempdir().expect("the temporary directory can be written");
     let socket = registry.path().join("csi.orlop.dev-reg.sock");
     let mut node = Node::start(&["--kubelet-registration", &text(registry.path())]);
-    until("it registers", || socket.exists()).await;
+    until("it registers", || UnixStream::connect(&socket).is_ok()).await;
     let mut kubelet = RegistrationClient::new(dial(&text(&socket)).await);
 
     let info = kubelet
@@ -65,7 +66,7 @@ async fn a_refusal_by_the_kubelet_ends_the_process_with_its_reason() {
     let registry = tempfile::tempdir().expect("the temporary directory can be written");
     let socket = registry.path().join("csi.orlop.dev-reg.sock");
     let mut node = Node::start(&["--kubelet-registration", &text(registry.path())]);
-    until("it registers", || socket.exists()).await;
+    until("it registers", || UnixStream::connect(&socket).is_ok()).await;
     let mut kubelet = RegistrationClient::new(dial(&text(&socket)).await);
 
     let refused = RegistrationStatus {
