@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use orlop::csi::proto::{NodeGetVolumeStatsRequest, NodePublishVolumeRequest};
@@ -142,8 +143,18 @@ async fn what_is_published_read_only_can_not_be_written() {
             ),
             "{id}: {refused}"
         );
+        let rdev = fs::metadata(&target).expect("it is published").rdev();
         client.unpublish(&id, &target).await.expect("it is ours");
         client.unstage(&id, &staging).await.expect("it is ours");
+        if block {
+            let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
+            let flag = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro"));
+            assert_eq!(
+                flag.expect("it is a device").trim(),
+                "0",
+                "its next user could not write"
+            );
+        }
     }
 }
 
