@@ -24,6 +24,7 @@ use crate::csi::{self, Controller, Identity, Inspection, Node as NodeService, re
 use crate::driver::Driver;
 use crate::host::Host;
 use crate::host::gate::Gate;
+use crate::host::memory;
 use crate::telemetry::http::{self, Readiness, Ready};
 use crate::telemetry::metrics::Metrics;
 use crate::{pool, shutdown};
@@ -84,6 +85,7 @@ pub(super) struct PoolsArgs {
 
 impl Node {
     pub(super) fn run(self) -> Result<()> {
+        memory::share_one_arena();
         self.log.start()?;
         let runtime = runtime()?;
         let served = runtime.block_on(self.serve());

@@ -12,6 +12,7 @@ pub mod freeze;
 pub mod gate;
 mod kernel;
 pub mod loop_device;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 mod path;
