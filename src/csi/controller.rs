@@ -52,7 +52,7 @@ impl proto::controller_server::Controller for Controller {
             .change(volumes::to_create(&spec), move |core| core.create(&spec))
             .await?;
         Ok(Response::new(proto::CreateVolumeResponse {
-            volume: Some(reply::volume(&volume, self.driver.node())),
+            volume: Some(reply::volume(volume, self.driver.node())),
         }))
     }
 
@@ -102,7 +102,7 @@ impl proto::controller_server::Controller for Controller {
             status: None,
         };
         Ok(Response::new(proto::ListVolumesResponse {
-            entries: found.iter().map(entry).collect(),
+            entries: found.into_iter().map(entry).collect(),
             next_token,
         }))
     }
@@ -268,7 +268,7 @@ impl proto::controller_server::Controller for Controller {
         let id = request::volume_id(&request.into_inner().volume_id)?;
         let volume = self.driver.look(move |core| core.get(&id)).await?;
         Ok(Response::new(proto::ControllerGetVolumeResponse {
-            volume: Some(reply::volume(&volume, self.driver.node())),
+            volume: Some(reply::volume(volume, self.driver.node())),
             status: None,
         }))
     }

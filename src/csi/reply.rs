@@ -18,13 +18,13 @@ pub(super) fn topology(node: &str) -> proto::Topology {
 }
 
 /// A volume. Its context is for people and for lists: the node itself reads only the record.
-pub(super) fn volume(volume: &Volume, node: &str) -> proto::Volume {
-    let record = &volume.record;
+pub(super) fn volume(volume: Volume, node: &str) -> proto::Volume {
+    let record = volume.record;
     let layout = match record.layout {
         Layout::Tree => "tree",
         Layout::Image => "image",
     };
-    let claim = &record.claim;
+    let claim = record.claim;
     let context = [
         ("layout", Some(layout.to_owned())),
         (
@@ -34,9 +34,9 @@ pub(super) fn volume(volume: &Volume, node: &str) -> proto::Volume {
                 .map(|filesystem| filesystem.name().to_owned()),
         ),
         ("created", Some(record.created.to_string())),
-        ("csi.storage.k8s.io/pvc/namespace", claim.namespace.clone()),
-        ("csi.storage.k8s.io/pvc/name", claim.name.clone()),
-        ("csi.storage.k8s.io/pv/name", claim.volume.clone()),
+        ("csi.storage.k8s.io/pvc/namespace", claim.namespace),
+        ("csi.storage.k8s.io/pvc/name", claim.name),
+        ("csi.storage.k8s.io/pv/name", claim.volume),
         (
             "csi.storage.k8s.io/ephemeral",
             record.ephemeral.then(|| "true".to_owned()),
