@@ -103,6 +103,7 @@ pub(in crate::csi) fn unpublish(
     wire: &proto::NodeUnpublishVolumeRequest,
 ) -> Result<(Handle, PathBuf)> {
     let target = path(&wire.target_path, "target_path")?;
+    name(wire.volume_id.clone(), "volume_id")?;
     Ok((handle(&wire.volume_id)?, target))
 }
 
