@@ -11,7 +11,7 @@ use orlop::host::block_device::is_read_only;
 use orlop::host::filesystem::can_grow_mounted;
 use orlop::host::gate::Gate;
 use orlop::host::mount::Mounts;
-use orlop::volume::{Access, Error, MountAttributes, Use, Volume, VolumeSpec};
+use orlop::volume::{Access, Error, Layout, MountAttributes, Use, Volume, VolumeSpec};
 
 use crate::claims;
 use crate::support::{loops_below, until};
@@ -225,9 +225,12 @@ fn a_clone_is_made_while_its_source_is_written(trial: &mut Trial) {
         clone.expect("there is room")
     });
 
-    // A file is emptied before it is written again.
+    // A file is emptied before it is written again. A tree is copied file by file, and one that is emptied just then
+    // keeps the length that it had, as a hole; an image or a subvolume is of one instant.
     let content = trial.read(&clone);
-    assert!(["at rest", "in flux", ""].contains(&&*content), "{content}");
+    let emptied = trial.form.layout == Some(Layout::Tree) && content.bytes().all(|byte| byte == 0);
+    let whole = ["at rest", "in flux", ""].contains(&&*content);
+    assert!(whole || emptied, "{content:?}");
     shown.write("own");
     trial.write(&clone, "another");
     assert_eq!(shown.read(), "own");
