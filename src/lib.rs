@@ -21,7 +21,7 @@
 //!    the rest in one blocking closure: a caller that hangs up leaves nothing half done.
 //! 4. `driver/volumes.rs` looks whether the volume is there: if it is what was asked for it is the answer, if it is
 //!    another, that is a conflict.
-//! 5. `pool/folders.rs` makes the folder of the volume aside, with its record in it, and renames it into place: the one
+//! 5. `pool/folders/verbs.rs` makes the folder of the volume aside, with its record in it, and renames it into place: the one
 //!    step in which it begins to exist.
 //! 6. `host/folder.rs` makes the system calls, each announced to a [`host::gate::Gate`], by which the crash tests cut the
 //!    machine off after any of them.
