@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 
 use crate::volume::PoolName;
@@ -96,8 +96,16 @@ impl Pools {
     pub fn read(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file)
             .with_context(|| format!("reading the pools file {}", file.display()))?;
-        let pools: Self =
-            serde_yaml_ng::from_str(&text).with_context(|| file.display().to_string())?;
+        let pools: Self = serde_yaml_ng::from_str(&text).map_err(|wrong| {
+            // The parser tells every place but the very first.
+            let told = wrong.to_string();
+            let first = if told.contains(" at line ") {
+                ""
+            } else {
+                " at line 1 column 1"
+            };
+            anyhow!("{}: {told}{first}", file.display())
+        })?;
         pools.check().with_context(|| file.display().to_string())?;
         Ok(pools)
     }
@@ -170,6 +178,14 @@ mod tests {
 
         let told = format!("{error:#}");
         assert!(told.contains("sise") && told.contains("line 3"), "{told}");
+    }
+
+    #[test]
+    fn so_is_one_at_the_very_start() {
+        let error = read("pool: []\npools: []\n").expect_err("it is misspelt");
+
+        let told = format!("{error:#}");
+        assert!(told.contains("`pool`") && told.contains("line 1"), "{told}");
     }
 
     #[test]

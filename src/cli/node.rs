@@ -146,6 +146,7 @@ pub(super) fn runtime() -> Result<Runtime> {
 
 /// Opens the pools of the node of this name, or of the host's.
 pub(super) fn open(pools: &Pools, name: Option<String>, host: Host) -> Result<Driver> {
+    host.mounts.sweep()?;
     let opened = pools
         .pools
         .iter()

@@ -152,4 +152,64 @@ mod tests {
             prop_assert!(error.to_string().len() < 200);
         }
     }
+
+    proptest! {
+        // Any bytes that decode are a request that somebody can send.
+        #[test]
+        fn no_request_makes_the_parser_panic(bytes: Vec<u8>) {
+            use prost::Message;
+
+            let _ = proto::CreateVolumeRequest::decode(&*bytes).map(|wire| create_volume(wire, "node-1").map(drop));
+            let _ = proto::GetCapacityRequest::decode(&*bytes).map(|wire| get_capacity(wire, "node-1").map(drop));
+            let _ = proto::NodePublishVolumeRequest::decode(&*bytes).map(|wire| publish(wire).map(drop));
+            let _ = proto::NodeUnpublishVolumeRequest::decode(&*bytes).map(|wire| unpublish(&wire).map(drop));
+            let _ = proto::NodeStageVolumeRequest::decode(&*bytes).map(|wire| stage(wire).map(drop));
+        }
+
+        #[test]
+        fn an_accepted_volume_is_what_was_asked_for(
+            name in "\\PC{0,140}", required: i64, limit: i64, mode in -1..9i32, fs_type in "(ext4|xfs|btrfs|zfs|)",
+            flag in "[a-z=,]{0,8}", key in "(pool|layout|size|poool)", value in "(tree|image|default|)",
+        ) {
+            let wire = wish(&name, (required, limit), mode, &fs_type, &flag, (&key, &value));
+
+            if let Ok(spec) = create_volume(wire, "node-1") {
+                prop_assert_eq!(&spec.csi_name, &name);
+                prop_assert!(!name.is_empty() && name.len() <= LONGEST_STRING);
+                prop_assert!(required >= 0 && limit >= 0 && (limit == 0 || required <= limit));
+                prop_assert_eq!(spec.class.filesystem.map_or("", |is| is.name()), &*fs_type);
+                prop_assert!([1, 2, 6, 7].contains(&mode));
+                prop_assert!(key != "poool" && key != "size");
+            }
+        }
+    }
+
+    fn wish(
+        name: &str,
+        (required_bytes, limit_bytes): (i64, i64),
+        mode: i32,
+        fs_type: &str,
+        flag: &str,
+        (key, value): (&str, &str),
+    ) -> proto::CreateVolumeRequest {
+        use proto::volume_capability::{AccessMode, AccessType, MountVolume};
+        let mount = MountVolume {
+            fs_type: fs_type.to_owned(),
+            mount_flags: vec![flag.to_owned()],
+            volume_mount_group: String::new(),
+        };
+        proto::CreateVolumeRequest {
+            name: name.to_owned(),
+            capacity_range: Some(proto::CapacityRange {
+                required_bytes,
+                limit_bytes,
+            }),
+            volume_capabilities: vec![proto::VolumeCapability {
+                access_mode: Some(AccessMode { mode }),
+                access_type: Some(AccessType::Mount(mount)),
+            }],
+            parameters: [(key.to_owned(), value.to_owned())].into(),
+            ..Default::default()
+        }
+    }
 }

@@ -49,8 +49,10 @@ impl Parameters {
         let object: serde_json::Map<_, _> = ours
             .map(|(key, value)| (key.clone(), text(value)))
             .collect();
-        serde_json::from_value(object.into())
-            .map_err(|wrong| Error::Invalid(format!("parameters: {wrong}")))
+        serde_path_to_error::deserialize(serde_json::Value::from(object)).map_err(|wrong| {
+            let key = wrong.path().to_string();
+            Error::Invalid(format!("parameters: {key}: {}", wrong.into_inner()))
+        })
     }
 
     /// Whose volume it is.
@@ -68,7 +70,7 @@ fn truth<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
         "true" => Ok(true),
         "false" => Ok(false),
         other => Err(D::Error::custom(format_args!(
-            "requireQuota: {other:?} is neither \"true\" nor \"false\""
+            "{other:?} is neither \"true\" nor \"false\""
         ))),
     }
 }
@@ -77,7 +79,7 @@ fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Bytes>, D::Error> {
     String::deserialize(from)?
         .parse()
         .map(Some)
-        .map_err(|wrong| D::Error::custom(format_args!("size: {wrong}")))
+        .map_err(D::Error::custom)
 }
 
 #[cfg(test)]
@@ -105,16 +107,16 @@ mod tests {
     fn a_value_that_is_none_is_told() {
         for (key, value) in [
             ("layout", "wood"),
+            ("layout", ""),
             ("requireQuota", "yes"),
             ("size", "big"),
             ("pool", "../etc"),
         ] {
             let error = read(&[(key, value)]).expect_err("it is no value of that key");
 
-            assert!(
-                matches!(error, Error::Invalid(_)) && error.to_string().contains(value),
-                "{error}"
-            );
+            let told = error.to_string();
+            assert!(matches!(error, Error::Invalid(_)), "{told}");
+            assert!(told.contains(key) && told.contains(value), "{told}");
         }
     }
 
