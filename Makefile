@@ -2,19 +2,19 @@
 
 CARGO ?= cargo
 
-.PHONY: build tools demo test bench install
+.PHONY: build demo test bench
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
 
-tools: ## what the demo and the tests need besides Rust
-	@./tests/tools.sh
-
-demo: tools build ## a database on a volume: snapshot, lose the pod, restore; leaves nothing behind
+demo: build ## a database on a volume: snapshot, lose the pod, restore; leaves nothing behind
+	@./tests/tools.sh demo
 	@"$${CARGO_TARGET_DIR:-target}/release/orlop" demo
 
-test: tools ## all tests that this machine allows; what is skipped says why
+test: ## all tests that this machine allows; what is skipped says why
+	@./tests/tools.sh test
 	$(CARGO) test --locked
 
-bench: tools build ## every figure beside its floor
+bench: ## every figure beside its floor
+	@./tests/tools.sh test
 	$(CARGO) bench --locked --bench volumes

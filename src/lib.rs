@@ -13,6 +13,8 @@
 //! | [`host`] | the machine: processes, mounts, loop devices, and all unsafe code |
 //! | [`volume`] | the nouns: ids, sizes, specifications, records, errors; pure |
 //!
+//! Beside them stands [`layers`], the layer cache, which shares only start-up, logging and shutdown with the rest.
+//!
 //! # The walk of a volume
 //!
 //! 1. `csi/controller.rs` takes a `CreateVolumeRequest`.
@@ -42,6 +44,7 @@ pub mod config;
 pub mod csi;
 pub mod driver;
 pub mod host;
+pub mod layers;
 pub mod names;
 pub mod pool;
 pub mod shutdown;

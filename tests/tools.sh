@@ -1,19 +1,22 @@
 #!/bin/sh
-# Installs what the demo and the tests need besides Rust: filesystems' tools and PostgreSQL. Elsewhere than on Debian it
-# says what is missing.
+# tools.sh demo|test: installs what the demo or the tests need besides Rust. Elsewhere than on Debian, and without root,
+# it says what is missing.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin
 missing=
 # tool:package
-for pair in mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs setfacl:acl setfattr:attr mount:mount; do
+demo="mkfs.ext4:e2fsprogs"
+test="$demo mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs setfacl:acl setfattr:attr containerd:containerd skopeo:skopeo"
+case ${1:-} in demo) pairs=$demo ;; test) pairs=$test ;; *) echo "usage: $0 demo|test" >&2 && exit 2 ;; esac
+for pair in $pairs; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$missing postgresql"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
-    echo "orlop: please install$missing (as root, by your system's package manager); without them some tests are skipped" >&2
+    echo "orlop: please install$missing, as root, by your system's package manager; what needs them is skipped" >&2
     exit 0
 fi
 echo "orlop: installing$missing" >&2

@@ -3,6 +3,7 @@
 mod client;
 mod demo;
 mod doctor;
+mod layers;
 mod node;
 mod output;
 mod pool;
@@ -37,6 +38,8 @@ Exit codes:
 enum Role {
     /// Serve the volumes of this node to CSI clients.
     Node(node::Node),
+    /// Serve this node's runtime with image layers that any node of the cluster has.
+    Layers(Box<layers::Layers>),
     /// Create, list, grow, clone, mount and remove volumes.
     #[command(after_help = EXIT_CODES)]
     Volume(volume::Volume),
@@ -86,6 +89,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let done = match self.role {
             Role::Node(node) => node.run(),
+            Role::Layers(layers) => layers.run(),
             Role::Volume(volume) => volume.run(),
             Role::Snapshot(snapshot) => snapshot.run(),
             Role::Pool(pool) => pool.run(),

@@ -174,7 +174,7 @@ pub(super) fn serve(
 }
 
 /// Waits for all servers; the first that ends, ends the others.
-async fn until_all_ended(
+pub(super) async fn until_all_ended(
     mut running: tokio::task::JoinSet<Result<()>>,
     shutdown: &CancellationToken,
 ) -> Result<()> {

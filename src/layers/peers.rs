@@ -1,0 +1,235 @@
+//! The other nodes as this one talks to them: joining the swarm of a blob, and asking for chunks.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use reqwest::{Client, Response};
+use tokio::sync::Semaphore;
+
+use super::bitmap::Bitmap;
+use super::digest::{ChunkSum, Digest};
+use super::flow::{Ask, Kind};
+use super::members::Members;
+use super::miss::Miss;
+use super::swarm::Offer;
+use super::tags::Name;
+use super::wire::{CHUNK, Join, News, Offered, Resolved, SUM, miss};
+
+/// A peer that can not be reached in this time is down.
+const DIAL: Duration = Duration::from_millis(500);
+/// A peer that says nothing for this long, though it should, is down.
+pub const SILENCE: Duration = Duration::from_millis(1500);
+/// Chunks that are received at the same time, over all blobs: what bounds the memory.
+const CHUNKS_AT_ONCE: usize = 24;
+/// No line of news is longer.
+const LONGEST_LINE: usize = 8 << 20;
+/// A chunk as it came.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Which one.
+    pub at: usize,
+    /// The sum that its sender vouches for.
+    pub sum: Option<ChunkSum>,
+    /// Its bytes, not verified.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a peer gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// It does not answer, or not with sense.
+    #[error("{0}")]
+    Gone(String),
+    /// It answered that it can not be had.
+    #[error(transparent)]
+    Miss(#[from] Miss),
+}
+
+/// A client for all peers.
+#[derive(Debug)]
+pub struct Peers {
+    client: Client,
+    slots: Semaphore,
+    /// Who is there.
+    pub members: Arc<Members>,
+}
+
+/// The news of a swarm.
+#[derive(Debug)]
+pub struct NewsStream {
+    response: Response,
+    buffer: Vec<u8>,
+}
+
+impl Peers {
+    /// A client for the members of a cluster.
+    pub fn new(members: Arc<Members>) -> reqwest::Result<Self> {
+        let client = Client::builder()
+            .no_proxy()
+            .http1_only()
+            .tcp_nodelay(true)
+            .connect_timeout(DIAL)
+            .read_timeout(SILENCE * 2)
+            .build()?;
+        Ok(Self {
+            client,
+            slots: Semaphore::new(CHUNKS_AT_ONCE),
+            members,
+        })
+    }
+
+    /// Joins the swarm of a blob at `home`; the blob's length, and the news to come.
+    pub async fn join(
+        &self,
+        home: SocketAddr,
+        ask: &Ask,
+        here_only: bool,
+        offer: Option<Offer>,
+    ) -> Result<(u64, NewsStream), Trouble> {
+        let me = self.members.me().address;
+        let mut via = ask.via.clone();
+        via.push(me);
+        let offer = offer.map(|offer| {
+            let sums = offer.sums.iter().map(|(at, sum)| (*at, sum.to_string()));
+            Offered {
+                size: offer.size,
+                have: offer.have.to_hex(),
+                sums: sums.collect(),
+            }
+        });
+        let join = Join {
+            from: me,
+            repository: ask.repository.clone(),
+            manifest: ask.kind == Kind::Manifest,
+            via,
+            here_only,
+            offer,
+        };
+        let body = serde_json::to_vec(&join).map_err(gone)?;
+        let url = format!("http://{home}/v1/{}/join", ask.digest);
+        let sent = self.send(self.client.post(url).body(body));
+        let response = tokio::time::timeout(SILENCE, sent).await.map_err(gone)??;
+        let mut news = NewsStream {
+            response,
+            buffer: Vec::new(),
+        };
+        loop {
+            match news.next().await? {
+                News::Size(size) => return Ok((size, news)),
+                News::Miss(status, detail) => return Err(miss(status, detail).into()),
+                News::Broken(why) => return Err(Miss::Unavailable(why).into()),
+                News::Alive | News::Sums(_) | News::Placed(_) => {}
+            }
+        }
+    }
+
+    /// Whatever chunk `home` likes to give to one who has or expects `coming`; nothing if it has none just now. Which
+    /// one it is, `comes` hears before its bytes are here.
+    pub async fn next(
+        &self,
+        home: SocketAddr,
+        digest: &Digest,
+        coming: &Bitmap,
+        comes: impl FnOnce(usize),
+    ) -> Result<Option<Chunk>, Trouble> {
+        let me = self.members.me().address;
+        let url = format!("http://{home}/v1/{digest}/next/{me}");
+        let request = self.client.post(url).body(coming.to_hex());
+        self.chunk_of(request, comes).await
+    }
+
+    /// Chunk `at` from one who has it or is getting it.
+    pub async fn chunk(
+        &self,
+        holder: SocketAddr,
+        digest: &Digest,
+        at: usize,
+    ) -> Result<Chunk, Trouble> {
+        let url = format!("http://{holder}/v1/{digest}/chunks/{at}");
+        let chunk = self.chunk_of(self.client.get(url), |_| {}).await?;
+        chunk
+            .filter(|chunk| chunk.at == at)
+            .ok_or(Trouble::Miss(Miss::NotFound))
+    }
+
+    /// The digest that a tag stands for, as its home knows it.
+    pub async fn resolve(
+        &self,
+        home: SocketAddr,
+        name: &Name,
+        via: &[SocketAddr],
+    ) -> Result<Digest, Trouble> {
+        let mut via = via.to_vec();
+        via.push(self.members.me().address);
+        let body = serde_json::to_vec(&(name, via)).map_err(gone)?;
+        let request = self.client.post(format!("http://{home}/v1/tag")).body(body);
+        let answer = self.send(request).await?.bytes().await.map_err(gone)?;
+        match serde_json::from_slice(&answer).map_err(gone)? {
+            Resolved::Digest(digest) => Ok(digest),
+            Resolved::Miss(status, detail) => Err(miss(status, detail).into()),
+        }
+    }
+
+    /// Tells a home which blobs this node holds.
+    pub async fn tell_held(&self, home: SocketAddr, digests: &[Digest]) -> Result<(), Trouble> {
+        let body = serde_json::to_vec(&(self.members.me().address, digests)).map_err(gone)?;
+        let url = format!("http://{home}/v1/held");
+        self.send(self.client.post(url).body(body)).await?;
+        Ok(())
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Trouble> {
+        let response = request.send().await.map_err(gone)?;
+        match Miss::of(response.status(), response.headers()) {
+            Some(Miss::Unavailable(why)) => Err(Trouble::Gone(why)),
+            Some(miss) => Err(miss.into()),
+            None => Ok(response),
+        }
+    }
+
+    async fn chunk_of(
+        &self,
+        request: reqwest::RequestBuilder,
+        comes: impl FnOnce(usize),
+    ) -> Result<Option<Chunk>, Trouble> {
+        let response = self.send(request).await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        let header = |name| response.headers().get(name)?.to_str().ok();
+        let at = header(CHUNK).and_then(|at| at.parse().ok());
+        let at =
+            at.ok_or_else(|| Trouble::Gone("it does not say which chunk it sent".to_owned()))?;
+        comes(at);
+        let sum = header(SUM).and_then(|sum| sum.parse().ok());
+        let _slot = self.slots.acquire().await.map_err(gone)?;
+        let bytes = response.bytes().await.map_err(gone)?.into();
+        Ok(Some(Chunk { at, sum, bytes }))
+    }
+}
+
+impl NewsStream {
+    /// The next news. A peer that is silent for too long is gone.
+    pub async fn next(&mut self) -> Result<News, Trouble> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let rest = self.buffer.split_off(end + 1);
+                let line = std::mem::replace(&mut self.buffer, rest);
+                return serde_json::from_slice(&line).map_err(gone);
+            }
+            let more = tokio::time::timeout(SILENCE, self.response.chunk()).await;
+            match more.map_err(gone)?.map_err(gone)? {
+                Some(bytes) if self.buffer.len() < LONGEST_LINE => {
+                    self.buffer.extend_from_slice(&bytes);
+                }
+                _ => return Err(Trouble::Gone("it hung up".to_owned())),
+            }
+        }
+    }
+}
+
+fn gone(error: impl Into<anyhow::Error>) -> Trouble {
+    Trouble::Gone(format!("{:#}", error.into()))
+}

@@ -1,0 +1,118 @@
+//! Several caches that know each other, on loopback.
+
+use std::net::SocketAddr;
+
+use orlop::layers::homes::{Above, above};
+use orlop::layers::members::Member;
+use tempfile::TempDir;
+
+use crate::cache::{Cache, Doors, Seen, eventually, settings};
+use crate::upstream::Upstream;
+
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Cache>,
+    addresses: Vec<SocketAddr>,
+    zones: Vec<String>,
+    folders: Vec<TempDir>,
+}
+
+impl Cluster {
+    /// `count` caches that have found each other.
+    pub(crate) async fn of(upstream: &Upstream, count: usize) -> Self {
+        Self::in_zones(upstream, &vec![""; count]).await
+    }
+
+    /// One cache in each of these zones, which may repeat.
+    pub(crate) async fn in_zones(upstream: &Upstream, zones: &[&str]) -> Self {
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            addresses: Vec::new(),
+            zones: Vec::new(),
+            folders: Vec::new(),
+        };
+        for zone in zones {
+            cluster.add(upstream, zone, Doors::new()).await;
+        }
+        cluster.meet().await;
+        cluster
+    }
+
+    /// One more, which the others have yet to meet.
+    pub(crate) async fn add(&mut self, upstream: &Upstream, zone: &str, doors: Doors) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut settings = settings(upstream, folder.path().to_owned());
+        settings.seeds = self.addresses.iter().map(SocketAddr::to_string).collect();
+        // Rights are a matter of each node alone, and of other tests.
+        settings.anyone = true;
+        zone.clone_into(&mut settings.zone);
+        settings.advertise = Some(doors.address());
+        self.addresses.push(doors.address());
+        self.zones.push(zone.to_owned());
+        self.folders.push(folder);
+        self.nodes.push(Cache::behind(settings, Some(doors)).await);
+    }
+
+    /// Waits until everybody knows everybody.
+    #[expect(clippy::cast_precision_loss, reason = "a cluster on loopback is small")]
+    pub(crate) async fn meet(&self) {
+        let others = (self.nodes.len() - 1) as f64;
+        eventually(|| {
+            let mut peers = self.nodes.iter().map(|node| node.metric("layers_peers"));
+            peers.all(|peers| peers == Some(others))
+        })
+        .await;
+    }
+
+    /// Which node is the home of a digest.
+    pub(crate) fn home(&self, digest: &str) -> usize {
+        let member = |(address, zone): (&SocketAddr, &String)| Member {
+            address: *address,
+            zone: zone.clone(),
+            generation: 0,
+        };
+        let members: Vec<_> = self.addresses.iter().zip(&self.zones).map(member).collect();
+        let seed = digest
+            .parse::<orlop::layers::digest::Digest>()
+            .expect("a digest")
+            .seed();
+        let mut at = members[0].clone();
+        while let Above::Peer(next) = above(seed, &at, &members) {
+            at = next;
+        }
+        let home = self
+            .addresses
+            .iter()
+            .position(|address| *address == at.address);
+        home.expect("it is one of them")
+    }
+
+    /// What these nodes answer to the same request at the same time.
+    pub(crate) async fn all_get(&self, nodes: &[usize], path: &str) -> Vec<Seen> {
+        let answers = nodes.iter().map(|at| {
+            let answer = self.nodes[*at].begin("GET", path, &[]);
+            async move { Seen::of(answer.await).await }
+        });
+        join_all(answers).await
+    }
+}
+
+/// Waits for several answers at once.
+pub(crate) async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut waiting: Vec<_> = futures.map(|one| (Box::pin(one), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut pending = false;
+        for (future, done) in waiting.iter_mut().filter(|(_, done)| done.is_none()) {
+            match future.as_mut().poll(context) {
+                std::task::Poll::Ready(value) => *done = Some(value),
+                std::task::Poll::Pending => pending = true,
+            }
+        }
+        if pending {
+            std::task::Poll::Pending
+        } else {
+            std::task::Poll::Ready(())
+        }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, done)| done).collect()
+}

@@ -1,0 +1,12 @@
+//! The layer cache from outside: real clients and scripted registries, all on loopback.
+
+mod cache;
+mod clients;
+mod cluster;
+mod faults;
+mod liar;
+mod links;
+mod mirror;
+mod swarm;
+mod tenancy;
+mod upstream;
