@@ -1,0 +1,140 @@
+//! A CSI client that waits for its answers, with the few calls that a volume's life needs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use orlop::csi::proto::controller_client::ControllerClient;
+use orlop::csi::proto::node_client::NodeClient;
+use orlop::csi::proto::volume_capability::{AccessMode, AccessType, MountVolume, access_mode};
+use orlop::csi::proto::{
+    CapacityRange, CreateVolumeRequest, DeleteVolumeRequest, NodePublishVolumeRequest,
+    NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability,
+};
+use tokio::runtime::Runtime;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::node::Node;
+
+/// A connection to a node.
+pub(crate) struct Client {
+    runtime: Runtime,
+    channel: Channel,
+}
+
+impl Client {
+    pub(crate) fn of(node: &Node) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime can be made");
+        let channel = runtime.block_on(node.channel());
+        Self { runtime, channel }
+    }
+
+    /// Creates a mount volume with these parameters, and gives its id.
+    pub(crate) fn create(
+        &self,
+        name: &str,
+        size: u64,
+        parameters: &[(&str, &str)],
+    ) -> Result<String, Status> {
+        let request = CreateVolumeRequest {
+            name: name.into(),
+            capacity_range: Some(range(size)),
+            volume_capabilities: vec![capability()],
+            parameters: parameters
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect::<BTreeMap<_, _>>(),
+            ..Default::default()
+        };
+        let created = self
+            .runtime
+            .block_on(self.controller().create_volume(request))?;
+        Ok(created
+            .into_inner()
+            .volume
+            .expect("an answer has a volume")
+            .volume_id)
+    }
+
+    pub(crate) fn delete(&self, id: &str) -> Result<(), Status> {
+        let request = DeleteVolumeRequest {
+            volume_id: id.into(),
+            ..Default::default()
+        };
+        self.runtime
+            .block_on(self.controller().delete_volume(request))
+            .map(drop)
+    }
+
+    /// Stages the volume, and publishes it at `target`, writable.
+    pub(crate) fn publish(&self, id: &str, staging: &Path, target: &Path) -> Result<(), Status> {
+        std::fs::create_dir_all(staging).expect("the place can be written");
+        let staged = NodeStageVolumeRequest {
+            volume_id: id.into(),
+            staging_target_path: text(staging),
+            volume_capability: Some(capability()),
+            ..Default::default()
+        };
+        self.runtime
+            .block_on(self.node().node_stage_volume(staged))?;
+        let published = NodePublishVolumeRequest {
+            volume_id: id.into(),
+            staging_target_path: text(staging),
+            target_path: text(target),
+            volume_capability: Some(capability()),
+            ..Default::default()
+        };
+        self.runtime
+            .block_on(self.node().node_publish_volume(published))
+            .map(drop)
+    }
+
+    pub(crate) fn unpublish(&self, id: &str, staging: &Path, target: &Path) -> Result<(), Status> {
+        let unpublished = NodeUnpublishVolumeRequest {
+            volume_id: id.into(),
+            target_path: text(target),
+        };
+        self.runtime
+            .block_on(self.node().node_unpublish_volume(unpublished))?;
+        let unstaged = NodeUnstageVolumeRequest {
+            volume_id: id.into(),
+            staging_target_path: text(staging),
+        };
+        self.runtime
+            .block_on(self.node().node_unstage_volume(unstaged))
+            .map(drop)
+    }
+
+    fn controller(&self) -> ControllerClient<Channel> {
+        ControllerClient::new(self.channel.clone())
+    }
+
+    fn node(&self) -> NodeClient<Channel> {
+        NodeClient::new(self.channel.clone())
+    }
+}
+
+fn capability() -> VolumeCapability {
+    VolumeCapability {
+        access_type: Some(AccessType::Mount(MountVolume::default())),
+        access_mode: Some(AccessMode {
+            mode: access_mode::Mode::SingleNodeWriter.into(),
+        }),
+    }
+}
+
+fn range(size: u64) -> CapacityRange {
+    CapacityRange {
+        required_bytes: size.try_into().expect("tests are modest"),
+        limit_bytes: 0,
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str()
+        .expect("the paths of tests are text")
+        .to_owned()
+}

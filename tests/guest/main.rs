@@ -1,0 +1,9 @@
+//! What needs a kernel with device-mapper, ZFS or project quotas: `tests/machine` runs it where there is one.
+
+mod client;
+mod disk;
+#[path = "../support/node.rs"]
+mod node;
+mod provisioning;
+#[path = "../support/mod.rs"]
+mod support;

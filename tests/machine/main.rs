@@ -1,0 +1,137 @@
+//! Runs the tests that this machine's kernel can not in a guest that can, and reports them one by one as its own.
+//!
+//! They are the ignored tests of the targets below, run by their own binaries. With `ORLOP_TEST_ON_HOST=1` they run on
+//! this machine itself, which must then have the kernel modules, and whose disks they may use loop devices of.
+
+mod guest;
+mod payload;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use guest::{Guest, Image};
+use libtest_mimic::{Arguments, Failed, Trial};
+use payload::{Payload, Suite};
+
+/// The test targets of which the ignored tests run here.
+const SUITES: [&str; 1] = ["guest"];
+
+/// How long one test may take, in a guest whose processor is emulated.
+const LIMIT: Duration = Duration::from_secs(400);
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // There is one guest, which runs one test at a time.
+    arguments.test_threads = Some(1);
+    match trials() {
+        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
+        Err(error) => {
+            eprintln!("the tests of the guest can not be built: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn trials() -> anyhow::Result<Vec<Trial>> {
+    let suites = payload::suites(&SUITES)?;
+    let here = std::env::var("ORLOP_TEST_ON_HOST").is_ok_and(|value| value == "1");
+    let rung = if here {
+        Ok(Rung::Host)
+    } else {
+        Rung::guest(&suites)
+    };
+    let rung = rung.inspect_err(|reason| {
+        support::skipped("all that needs another kernel", &format!("{reason:#}"));
+    });
+    let runnable = rung.is_ok();
+    let rung = Arc::new(Mutex::new(rung.unwrap_or(Rung::Host)));
+    let trial = |suite: &Arc<Suite>, test: &String| {
+        let (suite, test, rung) = (Arc::clone(suite), test.clone(), Arc::clone(&rung));
+        let name = format!("{}::{test}", suite.name);
+        let run = move || {
+            rung.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .run(&suite, &test)
+        };
+        Trial::test(name, run).with_ignored_flag(!runnable)
+    };
+    let of_suite = |suite: Suite| {
+        let suite = Arc::new(suite);
+        suite
+            .tests
+            .iter()
+            .map(|test| trial(&suite, test))
+            .collect::<Vec<_>>()
+    };
+    Ok(suites.into_iter().flat_map(of_suite).collect())
+}
+
+/// Where the tests run.
+enum Rung {
+    /// On this machine.
+    Host,
+    /// In a guest, which is booted for the first test, and anew after one that hung.
+    Guest {
+        image: Image,
+        payload: Payload,
+        running: Option<Guest>,
+    },
+}
+
+impl Rung {
+    fn guest(suites: &[Suite]) -> anyhow::Result<Self> {
+        let image = Image::build()?;
+        let payload = Payload::pack(suites)?;
+        Ok(Self::Guest {
+            image,
+            payload,
+            running: None,
+        })
+    }
+
+    fn run(&mut self, suite: &Suite, test: &str) -> Result<(), Failed> {
+        let (passed, output) = self
+            .result_of(suite, test)
+            .map_err(|error| format!("{error:#}"))?;
+        for skipped in output
+            .lines()
+            .filter_map(|line| line.find("SKIPPED: ").map(|at| &line[at..]))
+        {
+            eprintln!("{skipped}");
+        }
+        if passed { Ok(()) } else { Err(output.into()) }
+    }
+
+    /// Whether the test passed, and what it printed.
+    fn result_of(&mut self, suite: &Suite, test: &str) -> anyhow::Result<(bool, String)> {
+        let arguments = [
+            "--ignored",
+            "--exact",
+            test,
+            "--nocapture",
+            "--test-threads=1",
+        ];
+        match self {
+            Self::Host => payload::run_here(&suite.binary, &arguments),
+            Self::Guest {
+                image,
+                payload,
+                running,
+            } => {
+                let mut guest = match running.take() {
+                    Some(guest) => guest,
+                    None => Guest::boot(image, payload)?,
+                };
+                let program = PathBuf::from("/payload").join(&suite.name);
+                let command = format!("{} {}", program.display(), arguments.join(" "));
+                let (code, output) = guest.run(&command, LIMIT)?;
+                *running = Some(guest);
+                Ok((code == 0, output))
+            }
+        }
+    }
+}
