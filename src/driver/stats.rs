@@ -48,6 +48,8 @@ impl Core {
                 available,
             }
         });
+        let used = quota.and_then(|quota| quota.inodes);
+        let inodes = used.map_or(inodes, |used| Count { used, ..inodes });
         Ok(Stats {
             bytes,
             inodes: (inodes.total > 0).then_some(inodes),

@@ -19,6 +19,7 @@ mod path;
 pub mod pod;
 pub mod probe;
 pub mod progress;
+pub mod quota;
 pub mod space;
 pub mod subvolume;
 pub mod tree;

@@ -28,6 +28,32 @@ pub struct Space {
     pub read_only: bool,
 }
 
+/// What a filesystem is, as far as it matters for limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// ext4, and its elders.
+    Ext4,
+    /// XFS.
+    Xfs,
+    /// btrfs.
+    Btrfs,
+    /// Another.
+    Other,
+}
+
+/// The kind of the filesystem that an open directory is on.
+pub fn kind(directory: impl AsFd) -> Kind {
+    const EXT4: i64 = 0xef53;
+    const XFS: i64 = 0x5846_5342;
+    const BTRFS: i64 = 0x9123_683e;
+    match rustix::fs::fstatfs(directory).map(|status| status.f_type) {
+        Ok(EXT4) => Kind::Ext4,
+        Ok(XFS) => Kind::Xfs,
+        Ok(BTRFS) => Kind::Btrfs,
+        _ => Kind::Other,
+    }
+}
+
 /// The space below a directory.
 pub fn of(path: &Path) -> Result<Space> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

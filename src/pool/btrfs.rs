@@ -42,9 +42,10 @@ impl Subvolumes {
 }
 
 impl Trees for Subvolumes {
-    fn make(&self, entry: &Folder) -> Result<()> {
+    fn make(&self, entry: &Folder) -> Result<Option<u32>> {
         subvolume::create(entry.gate(), entry.as_fd(), OsStr::new(DATA))?;
-        data(entry)?.set_mode(0o755)
+        data(entry)?.set_mode(0o755)?;
+        Ok(None)
     }
 
     fn copy(
@@ -53,30 +54,32 @@ impl Trees for Subvolumes {
         to: &Folder,
         read_only: bool,
         _progress: &Progress,
-    ) -> Result<()> {
+    ) -> Result<Option<u32>> {
         subvolume::snapshot(
             to.gate(),
             data(from)?.as_fd(),
             to.as_fd(),
             OsStr::new(DATA),
             read_only,
-        )
+        )?;
+        Ok(None)
     }
 
-    fn limit(&self, entry: &Folder, size: Bytes) -> Result<()> {
+    fn limit(&self, entry: &Folder, _project: Option<u32>, size: Bytes) -> Result<()> {
         subvolume::set_limit(entry.gate(), data(entry)?.as_fd(), size)
     }
 
-    fn usage(&self, entry: &Folder) -> Result<Option<Usage>> {
+    fn usage(&self, entry: &Folder, _project: Option<u32>) -> Result<Option<Usage>> {
         let usage = subvolume::usage(data(entry)?.as_fd())?;
         Ok(usage.map(|usage| Usage {
             total: usage.limit,
             used: usage.used,
+            inodes: None,
         }))
     }
 
-    fn enforces(&self) -> bool {
-        true
+    fn obstacle(&self, _root: &Folder) -> Option<String> {
+        None
     }
 
     /// A subvolume is durable with its transaction, which an fsync of a directory need not end.

@@ -78,6 +78,14 @@ pub(super) fn of_volume(entry: Result<Folder>, volume: &Volume) -> Vec<Fault> {
     }
 }
 
+/// That the limit of a volume which was made with one does not hold now.
+pub(super) fn unlimited(volume: &Volume, obstacle: &str) -> Fault {
+    degraded(
+        "SizeNotEnforced",
+        format!("volume {} can grow beyond its size: {obstacle}", volume.id),
+    )
+}
+
 fn unreachable(message: String) -> Fault {
     Fault {
         severity: Severity::Inaccessible,

@@ -202,6 +202,8 @@ pub struct Usage {
     pub total: Option<Bytes>,
     /// What it holds.
     pub used: Bytes,
+    /// How many inodes it has, where that is counted.
+    pub inodes: Option<u64>,
 }
 
 /// Something wrong with a pool or a volume (CSI 1.13, volume health).

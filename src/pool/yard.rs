@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 
+use super::folders::Trees;
 use crate::host::folder::Folder;
 use crate::host::tree;
 
@@ -15,6 +16,7 @@ use crate::host::tree;
 pub(super) struct Yard {
     making: Folder,
     trash: Folder,
+    trees: Arc<dyn Trees>,
     /// Makes names in the trash unique, also over restarts.
     count: AtomicU64,
 }
@@ -28,7 +30,7 @@ pub(super) struct Aside<'a> {
 }
 
 impl Yard {
-    pub(super) fn new(making: Folder, trash: Folder) -> Arc<Self> {
+    pub(super) fn new(making: Folder, trash: Folder, trees: Arc<dyn Trees>) -> Arc<Self> {
         let since = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
@@ -36,6 +38,7 @@ impl Yard {
         Arc::new(Self {
             making,
             trash,
+            trees,
             count,
         })
     }
@@ -96,6 +99,12 @@ impl Yard {
     /// Removes one entry of the trash. A failure is no failure of the call that threw it there: the entry has ended,
     /// what is left of it is reported as a fault of the pool, and the next start tries again.
     fn empty(&self, name: &str) {
+        // Whatever else was left there has no limit. One that stays is taken back at the next start.
+        if let Ok(Some(entry)) = self.trash.folder(name)
+            && let Err(error) = self.trees.release(&entry)
+        {
+            tracing::warn!(entry = %name, error = format!("{error:#}"), "its limit stays for now");
+        }
         if let Err(error) = tree::remove(self.trash.gate(), self.trash.as_fd(), OsStr::new(name)) {
             tracing::error!(entry = %name, error = format!("{error:#}"), "left in the trash");
         }

@@ -44,6 +44,9 @@ pub struct VolumeRecord {
     /// The filesystem that was made in it; none in trees and block volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
+    /// The project of its tree, by which the filesystem counts and limits it, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<u32>,
     /// Where its first content came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
@@ -76,6 +79,9 @@ pub struct SnapshotRecord {
     /// The filesystem in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
+    /// The project of its tree, by which the filesystem counts it, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<u32>,
     /// When it was taken.
     pub created: Timestamp,
 }
@@ -161,6 +167,7 @@ impl VolumeRecord {
             access: spec.class.access,
             layout: shape.layout,
             filesystem: shape.filesystem,
+            project: None,
             source: spec.source.clone(),
             created: Timestamp::now(),
             claim: spec.claim.clone(),
@@ -181,6 +188,7 @@ impl SnapshotRecord {
             access: record.access,
             layout: record.layout,
             filesystem: record.filesystem,
+            project: None,
             created: Timestamp::now(),
         }
     }

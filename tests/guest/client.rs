@@ -6,9 +6,13 @@ use std::path::Path;
 use orlop::csi::proto::controller_client::ControllerClient;
 use orlop::csi::proto::node_client::NodeClient;
 use orlop::csi::proto::volume_capability::{AccessMode, AccessType, MountVolume, access_mode};
+use orlop::csi::proto::volume_content_source::{SnapshotSource, Type, VolumeSource};
 use orlop::csi::proto::{
-    CapacityRange, CreateVolumeRequest, DeleteVolumeRequest, NodePublishVolumeRequest,
-    NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability,
+    CapacityRange, ControllerExpandVolumeRequest, ControllerGetVolumeHealthRequest,
+    CreateSnapshotRequest, CreateVolumeRequest, DeleteSnapshotRequest, DeleteVolumeRequest,
+    NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
+    NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability, VolumeContentSource,
+    VolumeUsage,
 };
 use tokio::runtime::Runtime;
 use tonic::Status;
@@ -20,6 +24,13 @@ use crate::node::Node;
 pub(crate) struct Client {
     runtime: Runtime,
     channel: Channel,
+}
+
+/// What a new volume holds.
+pub(crate) enum From<'a> {
+    Nothing,
+    Volume(&'a str),
+    Snapshot(&'a str),
 }
 
 impl Client {
@@ -38,7 +49,17 @@ impl Client {
         name: &str,
         size: u64,
         parameters: &[(&str, &str)],
+        from: &From<'_>,
     ) -> Result<String, Status> {
+        let source = match from {
+            From::Nothing => None,
+            From::Volume(id) => Some(Type::Volume(VolumeSource {
+                volume_id: (*id).into(),
+            })),
+            From::Snapshot(id) => Some(Type::Snapshot(SnapshotSource {
+                snapshot_id: (*id).into(),
+            })),
+        };
         let request = CreateVolumeRequest {
             name: name.into(),
             capacity_range: Some(range(size)),
@@ -47,6 +68,9 @@ impl Client {
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect::<BTreeMap<_, _>>(),
+            volume_content_source: source.map(|source| VolumeContentSource {
+                r#type: Some(source),
+            }),
             ..Default::default()
         };
         let created = self
@@ -66,6 +90,44 @@ impl Client {
         };
         self.runtime
             .block_on(self.controller().delete_volume(request))
+            .map(drop)
+    }
+
+    pub(crate) fn grow(&self, id: &str, size: u64) -> Result<(), Status> {
+        let request = ControllerExpandVolumeRequest {
+            volume_id: id.into(),
+            capacity_range: Some(range(size)),
+            volume_capability: Some(capability()),
+            ..Default::default()
+        };
+        self.runtime
+            .block_on(self.controller().controller_expand_volume(request))
+            .map(drop)
+    }
+
+    pub(crate) fn snapshot(&self, id: &str, name: &str) -> Result<String, Status> {
+        let request = CreateSnapshotRequest {
+            source_volume_id: id.into(),
+            name: name.into(),
+            ..Default::default()
+        };
+        let taken = self
+            .runtime
+            .block_on(self.controller().create_snapshot(request))?;
+        Ok(taken
+            .into_inner()
+            .snapshot
+            .expect("an answer has a snapshot")
+            .snapshot_id)
+    }
+
+    pub(crate) fn delete_snapshot(&self, id: &str) -> Result<(), Status> {
+        let request = DeleteSnapshotRequest {
+            snapshot_id: id.into(),
+            ..Default::default()
+        };
+        self.runtime
+            .block_on(self.controller().delete_snapshot(request))
             .map(drop)
     }
 
@@ -106,6 +168,39 @@ impl Client {
         self.runtime
             .block_on(self.node().node_unstage_volume(unstaged))
             .map(drop)
+    }
+
+    /// The figures of a published volume: bytes, then inodes.
+    pub(crate) fn stats(&self, id: &str, target: &Path) -> Result<Vec<VolumeUsage>, Status> {
+        let request = NodeGetVolumeStatsRequest {
+            volume_id: id.into(),
+            volume_path: text(target),
+            ..Default::default()
+        };
+        let stats = self
+            .runtime
+            .block_on(self.node().node_get_volume_stats(request))?;
+        Ok(stats.into_inner().usage)
+    }
+
+    /// What is wrong with the volume, in the words for machines.
+    pub(crate) fn health(&self, id: &str) -> Result<Vec<String>, Status> {
+        let request = ControllerGetVolumeHealthRequest {
+            volume_id: id.into(),
+            ..Default::default()
+        };
+        let health = self
+            .runtime
+            .block_on(self.controller().controller_get_volume_health(request))?;
+        let health = health
+            .into_inner()
+            .volume_health
+            .expect("an answer has a health");
+        Ok(health
+            .health_statuses
+            .into_iter()
+            .map(|fault| fault.reason)
+            .collect())
     }
 
     fn controller(&self) -> ControllerClient<Channel> {

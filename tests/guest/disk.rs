@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::support::run;
+use crate::support::{run, skipped};
 
 /// How large it is: XFS has to be at least 300 MiB.
 const SIZE: u64 = 512 << 20;
@@ -19,7 +19,9 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// Makes one of this kind, `ext4` or `xfs`, and mounts it.
-    pub(crate) fn new(kind: &str, make: &[&str], mount: &str) -> Self {
+    ///
+    /// Nothing, and a line that says why, where this machine can not; the guest can.
+    pub(crate) fn new(kind: &str, make: &[&str], mount: &str) -> Option<Self> {
         let disk = Self {
             directory: tempfile::tempdir().expect("a temporary directory can be made"),
         };
@@ -32,8 +34,17 @@ impl Disk {
         let image = disk.image();
         arguments.push(image.as_os_str());
         run(&format!("mkfs.{kind}"), arguments).expect("the filesystem can be made");
-        disk.mount(mount);
-        disk
+        match disk.try_to_mount(mount) {
+            Ok(()) => Some(disk),
+            Err(reason) if std::env::var_os("ORLOP_GUEST").is_none() => {
+                skipped(
+                    &format!("a test on {kind} with {mount}"),
+                    &format!("{reason:#}"),
+                );
+                None
+            }
+            Err(reason) => panic!("{kind} can not be mounted with {mount}: {reason:#}"),
+        }
     }
 
     /// Where it is mounted.
@@ -43,16 +54,14 @@ impl Disk {
 
     /// Mounts it with these options.
     pub(crate) fn mount(&self, options: &str) {
+        self.try_to_mount(options).expect("it was mounted before");
+    }
+
+    fn try_to_mount(&self, options: &str) -> Result<()> {
+        let (image, path) = (self.image(), self.path());
         let options = format!("-oloop,{options}");
-        let mounted = run(
-            "mount",
-            [
-                OsStr::new(&options),
-                self.image().as_ref(),
-                self.path().as_ref(),
-            ],
-        );
-        mounted.expect("it can be mounted");
+        let arguments = [OsStr::new(&options), image.as_ref(), path.as_ref()];
+        run("mount", arguments).map(drop)
     }
 
     /// Takes it away from where it is mounted.
@@ -60,11 +69,19 @@ impl Disk {
         run("umount", [self.path()]).map(drop)
     }
 
-    /// A new directory in it.
-    pub(crate) fn folder(&self, name: &str) -> PathBuf {
-        let path = self.path().join(name);
-        fs::create_dir(&path).expect("the name is new");
-        path
+    /// Where the pool `default` of its pools file is.
+    pub(crate) fn pool(&self) -> PathBuf {
+        self.path().join("pool")
+    }
+
+    /// A pools file on it, with one directory pool.
+    pub(crate) fn pools(&self) -> PathBuf {
+        fs::create_dir_all(self.pool()).expect("the disk can be written");
+        let file = self.path().join("pools.yaml");
+        let place = self.pool().display().to_string();
+        let text = format!("pools: [{{ name: default, directory: {{ path: {place} }} }}]\n");
+        fs::write(&file, text).expect("the disk can be written");
+        file
     }
 
     fn image(&self) -> PathBuf {

@@ -5,5 +5,6 @@ mod disk;
 #[path = "../support/node.rs"]
 mod node;
 mod provisioning;
+mod quota;
 #[path = "../support/mod.rs"]
 mod support;

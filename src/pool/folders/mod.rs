@@ -34,20 +34,38 @@ pub(super) const DATA: &str = "data";
 
 /// What differs between the kinds: how a tree is made, copied, limited and counted.
 pub(super) trait Trees: Send + Sync {
-    /// Makes the empty tree [`DATA`] in `entry`.
-    fn make(&self, entry: &Folder) -> Result<()>;
+    /// Why limits do not hold in the pool at `root`, and what to do; nothing, if they do.
+    fn obstacle(&self, root: &Folder) -> Option<String>;
 
-    /// Makes the tree [`DATA`] in `to` as a copy of that in `from`; a snapshot's is never written again.
-    fn copy(&self, from: &Folder, to: &Folder, read_only: bool, progress: &Progress) -> Result<()>;
+    /// Mends, when the pool at `root` is opened, what earlier processes left of limits.
+    fn sweep(&self, _root: &Folder) -> Result<()> {
+        Ok(())
+    }
 
-    /// Limits the tree in `entry` to this size, where the kind can.
-    fn limit(&self, entry: &Folder, size: Bytes) -> Result<()>;
+    /// Makes the empty tree [`DATA`] in `entry`, and gives the project that it is counted by, if it has one.
+    fn make(&self, entry: &Folder) -> Result<Option<u32>>;
 
-    /// The limit and the use of the tree in `entry`, where the kind keeps count.
-    fn usage(&self, entry: &Folder) -> Result<Option<Usage>>;
+    /// Makes the tree [`DATA`] in `to` as a copy of that in `from`; a snapshot's is never written again. Gives its
+    /// project as [`Trees::make`] does.
+    fn copy(
+        &self,
+        from: &Folder,
+        to: &Folder,
+        read_only: bool,
+        progress: &Progress,
+    ) -> Result<Option<u32>>;
 
-    /// Whether [`Trees::limit`] really holds.
-    fn enforces(&self) -> bool;
+    /// Limits the tree in `entry`, which has this project, to this size, where the kind can.
+    fn limit(&self, entry: &Folder, project: Option<u32>, size: Bytes) -> Result<()>;
+
+    /// The limit and the use of the tree in `entry`, which has this project, where the kind keeps count.
+    fn usage(&self, entry: &Folder, project: Option<u32>) -> Result<Option<Usage>>;
+
+    /// Takes back the limit of a thrown away `entry` before it is removed: a limit without its tree would be left for
+    /// ever, a tree without its limit is in the trash.
+    fn release(&self, _entry: &Folder) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes what was renamed into, out of or within `folder` durable.
     fn commit(&self, folder: &Folder) -> Result<()>;
@@ -96,12 +114,16 @@ impl Folders {
                 )
             })?;
         let lock = root.lock("lock").with_context(|| format!("pool {name}"))?;
+        if let Some(obstacle) = trees.obstacle(&root) {
+            tracing::warn!(pool = %name, %obstacle, "the sizes of trees are not enforced");
+        }
+        trees.sweep(&root)?;
         let [making, trash] = [root.ensure_folder("making")?, root.ensure_folder("trash")?];
         let [volumes, snapshots] = [
             root.ensure_folder("volumes")?,
             root.ensure_folder("snapshots")?,
         ];
-        let yard = Yard::new(making, trash);
+        let yard = Yard::new(making, trash, Arc::clone(&trees));
         yard.sweep()?;
         let (images, home) = (Images::new(host.clone())?, Home::of(&volumes, host)?);
         let attached = images.attached_in(volumes.path());
@@ -164,31 +186,33 @@ impl Folders {
         self.volumes.entry(volume.id.name.as_str())
     }
 
-    /// Fills the folder of a volume that is being made.
+    /// Fills the folder of a volume that is being made, and gives the project of its tree.
     fn fill(
         &self,
         entry: &Folder,
         record: &VolumeRecord,
         origin: Option<&Origin>,
         progress: &Progress,
-    ) -> Result<()> {
-        match (record.layout, origin) {
+    ) -> Result<Option<u32>> {
+        let project = match (record.layout, origin) {
             (Layout::Tree, None) => self.trees.make(entry)?,
             (Layout::Tree, Some(origin)) => {
                 self.trees
-                    .copy(&self.content(origin)?, entry, false, progress)?;
+                    .copy(&self.content(origin)?, entry, false, progress)?
             }
-            (Layout::Image, None) => self.images.make(entry, record)?,
+            (Layout::Image, None) => {
+                self.images.make(entry, record)?;
+                return Ok(None);
+            }
             (Layout::Image, Some(origin)) => {
                 self.images
                     .copy(&self.content(origin)?, entry, origin.mounted_at(), progress)?;
                 self.images.adopt(entry, record)?;
+                return Ok(None);
             }
-        }
-        match record.layout {
-            Layout::Tree => self.trees.limit(entry, record.size),
-            Layout::Image => Ok(()),
-        }
+        };
+        self.trees.limit(entry, project, record.size)?;
+        Ok(project)
     }
 
     fn content(&self, origin: &Origin) -> Result<Folder> {

@@ -29,7 +29,7 @@ impl Pool for Folders {
     }
 
     fn enforces(&self) -> bool {
-        self.trees.enforces()
+        self.trees.obstacle(&self.root).is_none()
     }
 
     fn shape(&self, class: &Class, origin: Option<&Origin>) -> volume::Result<Shape> {
@@ -37,10 +37,13 @@ impl Pool for Folders {
             None => shape::of_empty(class, &self.name, &self.home.filesystem)?,
             Some(origin) => shape::of_copy(class, origin, &self.home.filesystem)?,
         };
-        if class.require_quota && shape.layout == Layout::Tree && !self.trees.enforces() {
+        if class.require_quota
+            && shape.layout == Layout::Tree
+            && let Some(obstacle) = self.trees.obstacle(&self.root)
+        {
             return Err(Error::Invalid(format!(
-                "pool {} can not enforce the size of a tree, and the class asks requireQuota: say `layout: image`, \
-                 whose size is enforced everywhere, or use another pool",
+                "pool {} can not enforce the size of a tree, and the class asks requireQuota: {obstacle}; or say \
+                 `layout: image`, whose size is enforced everywhere, or use another pool",
                 self.name
             )));
         }
@@ -69,13 +72,13 @@ impl Pool for Folders {
     fn create(
         &self,
         name: &VolumeName,
-        record: VolumeRecord,
+        mut record: VolumeRecord,
         origin: Option<&Origin>,
         progress: &Progress,
     ) -> volume::Result<Volume> {
         let _room = self.reserve(record.size)?;
         let aside = self.yard.begin(format!("v-{name}"))?;
-        self.fill(aside.folder(), &record, origin, progress)?;
+        record.project = self.fill(aside.folder(), &record, origin, progress)?;
         aside
             .folder()
             .write_new(VolumeRecord::FILE, &record.to_text())?;
@@ -97,7 +100,7 @@ impl Pool for Folders {
         let _room = self.reserve(size.less(volume.record.size))?;
         let entry = self.entry(volume)?;
         match volume.record.layout {
-            Layout::Tree => self.trees.limit(&entry, size)?,
+            Layout::Tree => self.trees.limit(&entry, volume.record.project, size)?,
             Layout::Image => self.images.grow(&entry, size)?,
         }
         let record = VolumeRecord {
@@ -131,20 +134,22 @@ impl Pool for Folders {
         &self,
         volume: &Volume,
         name: &SnapshotName,
-        record: SnapshotRecord,
+        mut record: SnapshotRecord,
         mounted_at: Option<&Path>,
         progress: &Progress,
     ) -> volume::Result<Snapshot> {
         let (from, aside) = (self.entry(volume)?, self.yard.begin(format!("s-{name}"))?);
-        aside
-            .folder()
-            .write_new(SnapshotRecord::FILE, &record.to_text())?;
         match record.layout {
-            Layout::Tree => self.trees.copy(&from, aside.folder(), true, progress)?,
+            Layout::Tree => {
+                record.project = self.trees.copy(&from, aside.folder(), true, progress)?;
+            }
             Layout::Image => self
                 .images
                 .copy(&from, aside.folder(), mounted_at, progress)?,
         }
+        aside
+            .folder()
+            .write_new(SnapshotRecord::FILE, &record.to_text())?;
         let record = aside
             .place(|making, aside| self.snapshots.place(making, aside, name.as_str(), record))?;
         self.trees.commit(self.snapshots.folder())?;
@@ -184,7 +189,9 @@ impl Pool for Folders {
 
     fn usage(&self, volume: &Volume) -> volume::Result<Option<Usage>> {
         Ok(match volume.record.layout {
-            Layout::Tree => self.trees.usage(&self.entry(volume)?)?,
+            Layout::Tree => self
+                .trees
+                .usage(&self.entry(volume)?, volume.record.project)?,
             Layout::Image => None,
         })
     }
@@ -222,7 +229,13 @@ impl Pool for Folders {
     }
 
     fn volume_faults(&self, volume: &Volume) -> Vec<Fault> {
-        health::of_volume(self.entry(volume), volume)
+        let mut faults = health::of_volume(self.entry(volume), volume);
+        if volume.record.project.is_some()
+            && let Some(obstacle) = self.trees.obstacle(&self.root)
+        {
+            faults.push(health::unlimited(volume, &obstacle));
+        }
+        faults
     }
 }
 
