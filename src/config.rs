@@ -43,10 +43,10 @@ impl Kind {
         }
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
+    /// The directory that it is in; none, if it is no pool of folders.
+    pub fn directory(&self) -> Option<&Path> {
         match self {
-            Self::Directory(place) | Self::Btrfs(place) => &place.path,
+            Self::Directory(place) | Self::Btrfs(place) => Some(&place.path),
         }
     }
 }
@@ -113,8 +113,7 @@ impl Pools {
     /// One directory pool named `default`, below the data directory, which is made if it is missing.
     pub fn embedded(data: &Path) -> Result<Self> {
         let pools = Self::to_be_embedded(data)?;
-        for Pool { kind, .. } in &pools.pools {
-            let path = kind.path();
+        for path in pools.pools.iter().filter_map(|pool| pool.kind.directory()) {
             fs::create_dir_all(path).with_context(|| {
                 format!(
                     "making {}: name another directory by --data",
@@ -143,13 +142,14 @@ impl Pools {
             "it names no pool: add one under `pools:`"
         );
         for (position, pool) in self.pools.iter().enumerate() {
-            let path = pool.kind.path();
-            ensure!(
-                path.is_absolute(),
-                "pool {}: the path {} is not absolute",
-                pool.name,
-                path.display()
-            );
+            if let Some(path) = pool.kind.directory() {
+                ensure!(
+                    path.is_absolute(),
+                    "pool {}: the path {} is not absolute",
+                    pool.name,
+                    path.display()
+                );
+            }
             if self.pools[..position]
                 .iter()
                 .any(|other| other.name == pool.name)

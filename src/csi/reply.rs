@@ -8,7 +8,7 @@ use crate::driver::work::Work;
 use crate::host::space::Count;
 use crate::names::TOPOLOGY_NODE;
 use crate::pool::{Fault, Severity};
-use crate::volume::{Bytes, Error, Layout, Snapshot, Source, Volume};
+use crate::volume::{Bytes, Error, Snapshot, Source, Volume};
 
 /// Where the volumes of this node can be reached from.
 pub(super) fn topology(node: &str) -> proto::Topology {
@@ -20,13 +20,9 @@ pub(super) fn topology(node: &str) -> proto::Topology {
 /// A volume. Its context is for people and for lists: the node itself reads only the record.
 pub(super) fn volume(volume: Volume, node: &str) -> proto::Volume {
     let record = volume.record;
-    let layout = match record.layout {
-        Layout::Tree => "tree",
-        Layout::Image => "image",
-    };
     let claim = record.claim;
     let context = [
-        ("layout", Some(layout.to_owned())),
+        ("layout", Some(record.layout.name().to_owned())),
         (
             "fsType",
             record

@@ -195,5 +195,6 @@ fn class_of(volume: &Volume) -> Class {
         filesystem: record.filesystem,
         layout: Some(record.layout),
         require_quota: false,
+        wishes: record.wishes.clone(),
     }
 }

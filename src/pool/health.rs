@@ -58,7 +58,7 @@ pub(super) fn of_pool(root: &Folder, trash: Result<Vec<String>>) -> Vec<Fault> {
 pub(super) fn of_volume(entry: Result<Folder>, volume: &Volume) -> Vec<Fault> {
     let there = |entry: Folder| match volume.record.layout {
         Layout::Tree => Ok(entry.folder(DATA)?.is_some()),
-        Layout::Image => Ok(entry.file(image::FILE, false)?.is_some()),
+        Layout::Image | Layout::Device => Ok(entry.file(image::FILE, false)?.is_some()),
     };
     match entry.and_then(there) {
         Ok(true) => Vec::new(),

@@ -1,7 +1,9 @@
 //! The form that a volume gets in a pool of folders: tree or image, and with which filesystem.
 
 use super::Origin;
-use crate::volume::{Access, Bytes, Class, Error, Filesystem, Layout, PoolName, Result, Shape};
+use crate::volume::{
+    Access, Bytes, Class, Error, Filesystem, Layout, NoWishes, PoolName, Result, Shape,
+};
 
 /// Loop devices and filesystems work in blocks of this size.
 const GRAIN: Bytes = Bytes(4096);
@@ -10,8 +12,14 @@ const GRAIN: Bytes = Bytes(4096);
 ///
 /// A block volume is an image, and so is one with a filesystem other than the pool's own.
 pub(super) fn of_empty(class: &Class, pool: &PoolName, home: &str) -> Result<Shape> {
+    let NoWishes {} = class.wishes.read()?;
     let foreign = class.filesystem.filter(|asked| asked.name() != home);
     let layout = match (class.access, class.layout, foreign) {
+        (_, Some(Layout::Device), _) => {
+            return Err(Error::Invalid(format!(
+                "pool {pool} has no devices of its own: say `layout: image`, or use an LVM or ZFS pool"
+            )));
+        }
         (Access::Block, Some(Layout::Tree), _) => {
             return Err(Error::Invalid(
                 "a tree is no block device: leave `layout` out, or say `layout: image`".into(),
@@ -34,6 +42,7 @@ pub(super) fn of_empty(class: &Class, pool: &PoolName, home: &str) -> Result<Sha
 
 /// The form of a volume made from `origin`: the same, or it is refused.
 pub(super) fn of_copy(class: &Class, origin: &Origin, home: &str) -> Result<Shape> {
+    let NoWishes {} = class.wishes.read()?;
     let (what, access, layout, filesystem) = match origin {
         Origin::Volume(volume, _) => {
             let record = &volume.record;
@@ -76,7 +85,7 @@ pub(super) fn of_copy(class: &Class, origin: &Origin, home: &str) -> Result<Shap
 fn sized(layout: Layout, filesystem: Option<Filesystem>) -> Shape {
     let (least, grain) = match layout {
         Layout::Tree => (Bytes(1), Bytes(1)),
-        Layout::Image => (filesystem.map_or(GRAIN, Filesystem::least), GRAIN),
+        Layout::Image | Layout::Device => (filesystem.map_or(GRAIN, Filesystem::least), GRAIN),
     };
     Shape {
         layout,

@@ -6,6 +6,7 @@ pub mod id;
 pub mod options;
 pub mod record;
 pub mod spec;
+pub mod wishes;
 
 pub use capacity::{Bytes, CapacityRange};
 pub use error::{Error, Result};
@@ -13,3 +14,4 @@ pub use id::{PoolName, SnapshotId, SnapshotName, VolumeId, VolumeName};
 pub use options::{AccessTime, MountAttributes, MountOptions};
 pub use record::{Record, Shape, Snapshot, SnapshotRecord, Volume, VolumeRecord};
 pub use spec::{Access, Capability, Claim, Class, Filesystem, Layout, Source, Use, VolumeSpec};
+pub use wishes::{NoWishes, Wishes};

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::spec::{Access, Claim, Filesystem, Layout, Source, VolumeSpec};
-use super::{Bytes, SnapshotId, VolumeId};
+use super::{Bytes, SnapshotId, VolumeId, Wishes};
 
 /// The form of record that this release writes; a newer one is refused, never guessed at.
 const VERSION: u32 = 1;
@@ -39,7 +39,7 @@ pub struct VolumeRecord {
     pub size: Bytes,
     /// Directory or block device.
     pub access: Access,
-    /// Tree or image.
+    /// Tree, image or device.
     pub layout: Layout,
     /// The filesystem that was made in it; none in trees and block volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +50,9 @@ pub struct VolumeRecord {
     /// Where its first content came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// What its class asked of the pool's kind alone.
+    #[serde(default, skip_serializing_if = "Wishes::is_empty")]
+    pub wishes: Wishes,
     /// When it was made.
     pub created: Timestamp,
     /// Whose it is.
@@ -74,7 +77,7 @@ pub struct SnapshotRecord {
     pub size: Bytes,
     /// What that volume was, which one restored from it is too.
     pub access: Access,
-    /// Tree or image.
+    /// Tree, image or device.
     pub layout: Layout,
     /// The filesystem in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,7 +92,7 @@ pub struct SnapshotRecord {
 /// The form that a pool gives a new volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Tree or image.
+    /// Tree, image or device.
     pub layout: Layout,
     /// The filesystem to make in it; none in trees and block volumes.
     pub filesystem: Option<Filesystem>,
@@ -169,6 +172,7 @@ impl VolumeRecord {
             filesystem: shape.filesystem,
             project: None,
             source: spec.source.clone(),
+            wishes: spec.class.wishes.clone(),
             created: Timestamp::now(),
             claim: spec.claim.clone(),
             ephemeral: spec.ephemeral,

@@ -6,17 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bytes, CapacityRange, Error, MountOptions, PoolName, Result, SnapshotId, Volume, VolumeId,
-    VolumeName,
+    VolumeName, Wishes,
 };
 
-/// How the bytes of a volume are laid out in a pool of folders.
+/// How the bytes of a volume are laid out in its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// A host directory (or subvolume), bound into the pod.
+    /// A directory (or subvolume, or dataset), bound into the pod.
     Tree,
     /// A file on a loop device: a filesystem whose size is enforced everywhere, or a raw block device.
     Image,
+    /// A block device of the pool's own, with a filesystem on it or raw: a logical volume, a zvol.
+    Device,
+}
+
+impl Layout {
+    /// Its name, as a class writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tree => "tree",
+            Self::Image => "image",
+            Self::Device => "device",
+        }
+    }
 }
 
 /// A filesystem that we make on a device or an image.
@@ -148,6 +161,8 @@ pub struct Class {
     pub layout: Option<Layout>,
     /// Whether a size that nothing enforces is refused.
     pub require_quota: bool,
+    /// What it asks of the pool's kind alone.
+    pub wishes: Wishes,
 }
 
 /// A volume as a caller asks for it, every part checked.
@@ -224,14 +239,13 @@ impl VolumeSpec {
             .layout
             .is_some_and(|asked| asked != record.layout)
         {
-            return differs(
-                "layout",
-                &if record.layout == Layout::Tree {
-                    "tree"
-                } else {
-                    "image"
-                },
-            );
+            return differs("layout", &record.layout.name());
+        }
+        if record.wishes != self.class.wishes {
+            return Err(Error::Conflict(format!(
+                "volume {} exists already, made with other parameters",
+                volume.id
+            )));
         }
         if record.source != self.source {
             return differs(

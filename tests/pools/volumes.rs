@@ -72,7 +72,7 @@ fn a_create_that_asks_for_something_else_is_a_conflict(trial: &mut Trial) {
     let mut layout = same.clone();
     layout.class.layout = Some(match volume.record.layout {
         Layout::Tree => Layout::Image,
-        Layout::Image => Layout::Tree,
+        Layout::Image | Layout::Device => Layout::Tree,
     });
     others.push(layout);
     if let Some(is) = volume.record.filesystem {

@@ -15,7 +15,7 @@ use orlop::host::gate::Gate;
 use orlop::pool::{self, Capacity, Pool};
 use orlop::volume::{
     self, Access, Bytes, Capability, CapacityRange, Claim, Class, Filesystem, Layout, MountOptions,
-    Snapshot, SnapshotId, Source, Use, Volume, VolumeId, VolumeName, VolumeSpec,
+    Snapshot, SnapshotId, Source, Use, Volume, VolumeId, VolumeName, VolumeSpec, Wishes,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -60,6 +60,7 @@ impl Form {
             filesystem: self.filesystem,
             layout: self.layout,
             require_quota: false,
+            wishes: Wishes::default(),
         }
     }
 

@@ -69,8 +69,11 @@ pub(super) fn of_config(args: &PoolsArgs) -> Vec<Finding> {
 }
 
 fn unserved(pool: &config::Pool, made: bool) -> Vec<Finding> {
-    let (check, path) = (format!("pool {}", pool.name), pool.kind.path());
-    let looked = look(&check, pool, made);
+    let check = format!("pool {}", pool.name);
+    let Some(path) = pool.kind.directory() else {
+        return Vec::new();
+    };
+    let looked = look(&check, pool, path, made);
     if looked.status == Status::Bad || !path.exists() {
         return vec![looked];
     }
@@ -80,8 +83,8 @@ fn unserved(pool: &config::Pool, made: bool) -> Vec<Finding> {
     findings
 }
 
-fn look(check: &str, pool: &config::Pool, made: bool) -> Finding {
-    let (kind, path) = (pool.kind.name(), pool.kind.path());
+fn look(check: &str, pool: &config::Pool, path: &Path, made: bool) -> Finding {
+    let kind = pool.kind.name();
     let place = path.display();
     let bad = |found: String, advice| Finding::bad(check, found, advice);
     match path.metadata() {

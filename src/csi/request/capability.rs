@@ -104,5 +104,6 @@ pub(super) fn class_of(wire: Vec<VolumeCapability>, parameters: &Parameters) -> 
         filesystem: filesystem.filter(|_| access == Access::Mount),
         layout: parameters.layout,
         require_quota: parameters.require_quota,
+        wishes: parameters.wishes.clone(),
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-use crate::volume::{Bytes, Claim, Error, Layout, PoolName, Result};
+use crate::volume::{Bytes, Claim, Error, Layout, PoolName, Result, Wishes, wishes};
 
 /// Keys that the sidecars and the kubelet reserve for themselves; those not read below are none of our business.
 const RESERVED: &str = "csi.storage.k8s.io/";
@@ -13,6 +13,8 @@ const RESERVED: &str = "csi.storage.k8s.io/";
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Parameters {
+    #[serde(skip)]
+    pub(super) wishes: Wishes,
     pub(super) pool: Option<PoolName>,
     pub(super) layout: Option<Layout>,
     #[serde(deserialize_with = "truth")]
@@ -37,21 +39,22 @@ impl Parameters {
         "csi.storage.k8s.io/pv/name",
     ];
 
-    /// Reads the map of a request.
+    /// Reads the map of a request. Keys that not all kinds of pool know are wishes, which the pool reads.
     ///
     /// # Errors
-    /// `Invalid`, naming the key that is unknown or whose value is not one.
+    /// `Invalid`, naming the key whose value is not one.
     pub(super) fn read(map: &BTreeMap<String, String>) -> Result<Self> {
-        let ours = map.iter().filter(|(key, _)| {
-            !key.starts_with(RESERVED) || Self::RESERVED_AND_READ.contains(&key.as_str())
-        });
-        let text = |value: &String| serde_json::Value::String(value.clone());
-        let object: serde_json::Map<_, _> = ours
-            .map(|(key, value)| (key.clone(), text(value)))
-            .collect();
-        serde_path_to_error::deserialize(serde_json::Value::from(object)).map_err(|wrong| {
-            let key = wrong.path().to_string();
-            Error::Invalid(format!("parameters: {key}: {}", wrong.into_inner()))
+        let general =
+            |key: &str| Wishes::GENERAL.contains(&key) || Self::RESERVED_AND_READ.contains(&key);
+        let read = wishes::read(map.iter().filter(|(key, _)| general(key)));
+        let wishes = map
+            .iter()
+            .filter(|(key, _)| !general(key) && !key.starts_with(RESERVED));
+        Ok(Self {
+            wishes: wishes
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+            ..read.map_err(Error::Invalid)?
         })
     }
 
@@ -96,11 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_named() {
-        let error = read(&[("pool", "default"), ("laoyut", "tree")]).expect_err("it is misspelt");
+    fn what_not_all_pools_know_is_a_wish() {
+        let parameters = read(&[("pool", "default"), ("wipe", "zero")]).expect("the pool decides");
 
-        assert!(error.to_string().contains("laoyut"), "{error}");
-        assert!(error.to_string().contains("layout"), "{error}");
+        let expected = [("wipe".to_owned(), "zero".to_owned())];
+        assert_eq!(parameters.wishes, expected.into_iter().collect());
     }
 
     #[test]

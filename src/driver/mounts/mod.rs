@@ -153,7 +153,7 @@ pub(super) fn agree(capability: &Capability, volume: &Volume) -> Result<()> {
         )));
     }
     match (capability.filesystem, record.filesystem) {
-        (Some(asked), Some(is)) if record.layout == Layout::Image && asked != is => {
+        (Some(asked), Some(is)) if record.layout != Layout::Tree && asked != is => {
             Err(Error::Invalid(format!(
                 "volume {id} holds {}, not {}",
                 Filesystem::name(is),

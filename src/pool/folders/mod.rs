@@ -200,11 +200,11 @@ impl Folders {
                 self.trees
                     .copy(&self.content(origin)?, entry, false, progress)?
             }
-            (Layout::Image, None) => {
+            (Layout::Image | Layout::Device, None) => {
                 self.images.make(entry, record)?;
                 return Ok(None);
             }
-            (Layout::Image, Some(origin)) => {
+            (Layout::Image | Layout::Device, Some(origin)) => {
                 self.images
                     .copy(&self.content(origin)?, entry, origin.mounted_at(), progress)?;
                 self.images.adopt(entry, record)?;

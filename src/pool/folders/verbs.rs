@@ -101,7 +101,7 @@ impl Pool for Folders {
         let entry = self.entry(volume)?;
         match volume.record.layout {
             Layout::Tree => self.trees.limit(&entry, volume.record.project, size)?,
-            Layout::Image => self.images.grow(&entry, size)?,
+            Layout::Image | Layout::Device => self.images.grow(&entry, size)?,
         }
         let record = VolumeRecord {
             size,
@@ -143,9 +143,10 @@ impl Pool for Folders {
             Layout::Tree => {
                 record.project = self.trees.copy(&from, aside.folder(), true, progress)?;
             }
-            Layout::Image => self
-                .images
-                .copy(&from, aside.folder(), mounted_at, progress)?,
+            Layout::Image | Layout::Device => {
+                self.images
+                    .copy(&from, aside.folder(), mounted_at, progress)?;
+            }
         }
         aside
             .folder()
@@ -168,7 +169,7 @@ impl Pool for Folders {
         let entry = self.entry(volume)?;
         Ok(match volume.record.layout {
             Layout::Tree => Some(tree(&entry)?),
-            Layout::Image => self.images.attached(&entry)?.map(Attached::Device),
+            Layout::Image | Layout::Device => self.images.attached(&entry)?.map(Attached::Device),
         })
     }
 
@@ -176,14 +177,16 @@ impl Pool for Folders {
         let entry = self.entry(volume)?;
         Ok(match volume.record.layout {
             Layout::Tree => tree(&entry)?,
-            Layout::Image => Attached::Device(self.images.attach(&entry, volume.record.access)?),
+            Layout::Image | Layout::Device => {
+                Attached::Device(self.images.attach(&entry, volume.record.access)?)
+            }
         })
     }
 
     fn detach(&self, volume: &Volume) -> volume::Result<()> {
         match volume.record.layout {
             Layout::Tree => Ok(()),
-            Layout::Image => Ok(self.images.detach(&self.entry(volume)?)?),
+            Layout::Image | Layout::Device => Ok(self.images.detach(&self.entry(volume)?)?),
         }
     }
 
@@ -192,7 +195,7 @@ impl Pool for Folders {
             Layout::Tree => self
                 .trees
                 .usage(&self.entry(volume)?, volume.record.project)?,
-            Layout::Image => None,
+            Layout::Image | Layout::Device => None,
         })
     }
 
