@@ -1,5 +1,7 @@
 //! `orlop node`: the whole CSI driver of one node, on one socket.
 
+mod figures;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,8 +102,11 @@ impl Node {
             Some(file) => Pools::read(file)?,
             None => Pools::embedded(&self.pools.data)?,
         };
-        let driver = open(&pools, self.name, Host::new(Gate::open()))?;
+        let host = Host::new(Gate::open());
+        let durations = host.tools.durations();
+        let driver = open(&pools, self.name, host)?;
         let metrics = Metrics::new();
+        figures::register(&mut metrics.registry(), &driver, durations);
         let socket = Socket::bind(&self.endpoint)?;
         let mut running = tokio::task::JoinSet::new();
         running.spawn(serve(

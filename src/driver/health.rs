@@ -92,7 +92,7 @@ impl Core {
     }
 }
 
-fn inspected(pool: &dyn Pool) -> Inspected {
+pub(super) fn inspected(pool: &dyn Pool) -> Inspected {
     let mut faults = pool.faults();
     let capacity = pool.capacity().unwrap_or_else(|error| {
         faults.push(Fault {

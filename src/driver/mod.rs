@@ -1,5 +1,6 @@
 //! The verbs: order, locks and idempotency, written once for all pools.
 
+pub mod figures;
 pub mod health;
 pub mod locks;
 pub mod mountpoints;
@@ -11,9 +12,11 @@ pub mod work;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+
+use prometheus_client::metrics::histogram::Histogram;
 
 use crate::host::Host;
 use crate::pool::{Pool, Severity};
@@ -25,12 +28,16 @@ use work::{Work, Works};
 /// How long a look at the pools may take before they count as unusable.
 const READY_LIMIT: Duration = Duration::from_millis(500);
 
+/// How long calls wait for a thread, in seconds.
+const QUEUE_BUCKETS: [f64; 7] = [0.000_1, 0.001, 0.01, 0.1, 1.0, 10.0, 60.0];
+
 /// One node's driver: the bridge from the waiting callers to the blocking core.
 #[derive(Clone)]
 pub struct Driver {
     core: Arc<Core>,
     locks: Arc<Locks>,
     looking: Arc<tokio::sync::Mutex<()>>,
+    queued: Histogram,
 }
 
 /// What the verbs work on; they are its methods, in the files of this folder.
@@ -96,6 +103,7 @@ impl Driver {
             core,
             locks: Arc::default(),
             looking: Arc::default(),
+            queued: Histogram::new(QUEUE_BUCKETS),
         })
     }
 
@@ -123,13 +131,31 @@ impl Driver {
         work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let core = Arc::clone(&self.core);
-        let span = tracing::Span::current();
-        match tokio::task::spawn_blocking(move || span.in_scope(|| work(&core))).await {
+        let (span, asked, queued) = (
+            tracing::Span::current(),
+            Instant::now(),
+            self.queued.clone(),
+        );
+        let run = move || {
+            queued.observe(asked.elapsed().as_secs_f64());
+            span.in_scope(|| work(&core))
+        };
+        match tokio::task::spawn_blocking(run).await {
             Ok(done) => done,
             Err(panic) => Err(Error::Host(
                 anyhow::Error::new(panic).context("the call stopped in the middle"),
             )),
         }
+    }
+
+    /// What [`Driver::look`] gives, for a caller that may block.
+    pub fn look_here<T>(&self, work: impl FnOnce(&Core) -> T) -> T {
+        work(&self.core)
+    }
+
+    /// How long, in seconds, calls waited for a thread.
+    pub fn queued(&self) -> Histogram {
+        self.queued.clone()
     }
 
     /// Whether any pool can be used. Answers within half a second, also when a disk hangs.

@@ -50,6 +50,10 @@ impl Mountpoints {
         }
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.known().values().map(BTreeSet::len).sum()
+    }
+
     fn of(&self, volume: &VolumeId) -> Vec<PathBuf> {
         self.known()
             .get(volume)

@@ -9,6 +9,9 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::gate::Gate;
@@ -140,24 +143,55 @@ pub trait Runner: Send + Sync {
     /// # Errors
     /// A tool that is missing, fails or passes its limit; the message holds the line and what the tool said.
     fn run(&self, command: &Command) -> Result<String>;
+
+    /// How long those that ended took, where that is counted.
+    fn durations(&self) -> Option<Durations> {
+        None
+    }
 }
 
+/// How long commands take, in seconds, by the tool that runs.
+pub type Durations = Family<Tool, Histogram, fn() -> Histogram>;
+
+/// The tool of a command.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Tool {
+    tool: String,
+}
+
+/// From a query of a small tool to the making of a large filesystem, in seconds.
+const BUCKETS: [f64; 9] = [0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 120.0];
+
 /// Runs commands on this machine.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tools {
     gate: Gate,
+    durations: Durations,
 }
 
 impl Tools {
     /// Tools whose changing commands pass the given gate.
     pub fn new(gate: Gate) -> Arc<Self> {
-        Arc::new(Self { gate })
+        Arc::new(Self {
+            gate,
+            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+        })
     }
 }
 
 impl Runner for Tools {
     fn run(&self, command: &Command) -> Result<String> {
-        start(&self.gate, command)?.finish()
+        let started = Instant::now();
+        let output = start(&self.gate, command)?.finish();
+        let tool = command.program.to_string_lossy().into_owned();
+        self.durations
+            .get_or_create(&Tool { tool })
+            .observe(started.elapsed().as_secs_f64());
+        output
+    }
+
+    fn durations(&self) -> Option<Durations> {
+        Some(self.durations.clone())
     }
 }
 

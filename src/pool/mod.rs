@@ -125,6 +125,11 @@ pub trait Pool: Send + Sync {
     /// Whether `path` lies in the pool's own place or above it, where no consumer's path may be.
     fn holds(&self, path: &Path) -> bool;
 
+    /// How full each of its parts is that can run full by itself; one that does not answer now is left out.
+    fn levels(&self) -> Vec<Level> {
+        Vec::new()
+    }
+
     /// What is wrong with the pool as a whole, nothing if it is well. Cheap.
     fn faults(&self) -> Vec<Fault>;
 
@@ -193,6 +198,17 @@ pub struct Capacity {
     pub promised: Bytes,
     /// What a new volume can get.
     pub available: Bytes,
+}
+
+/// How full a part of a pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// What it is: `bytes`, `inodes`; of a thin pool `data` and `metadata`.
+    pub part: &'static str,
+    /// How much of it is in use, in bytes or in inodes.
+    pub used: u64,
+    /// How much there is.
+    pub total: u64,
 }
 
 /// What a volume may use and does.

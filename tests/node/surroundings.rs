@@ -104,6 +104,10 @@ async fn those_who_watch_see_health_and_counts() {
     for line in [
         "orlop_rpc_duration_seconds_count{method=\"/csi.v1.Controller/ListVolumes\",code=\"OK\"} 1",
         "orlop_rpc_duration_seconds_count{method=\"/csi.v1.Controller/DeleteVolume\",code=\"INVALID_ARGUMENT\"} 1",
+        "orlop_volumes{pool=\"default\"} 0.0",
+        "orlop_pool_usable{pool=\"default\"} 1.0",
+        "orlop_pool_fill_ratio{pool=\"default\",part=\"bytes\"} 0.",
+        "orlop_queue_duration_seconds_count ",
     ] {
         assert!(metrics.contains(line), "{metrics}");
     }

@@ -9,7 +9,8 @@ use crate::host::FileId;
 use crate::host::folder::Folder;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
-use crate::pool::{Attached, Capacity, Fault, Origin, Pool, Usage, health, image, shape};
+use crate::host::space::{self, Count};
+use crate::pool::{Attached, Capacity, Fault, Level, Origin, Pool, Usage, health, image, shape};
 use crate::volume::{
     self, Bytes, Class, Error, Layout, PoolName, Record, Shape, Snapshot, SnapshotId, SnapshotName,
     SnapshotRecord, Volume, VolumeName, VolumeRecord,
@@ -225,6 +226,22 @@ impl Pool for Folders {
     fn holds(&self, path: &Path) -> bool {
         let root = self.root.path();
         path.starts_with(root) || root.starts_with(path)
+    }
+
+    fn levels(&self) -> Vec<Level> {
+        let Ok(space) = space::of_open(&self.root) else {
+            return Vec::new();
+        };
+        let level = |part, count: Count| Level {
+            part,
+            used: count.used,
+            total: count.total,
+        };
+        // btrfs has no fixed number of inodes.
+        [level("bytes", space.bytes), level("inodes", space.inodes)]
+            .into_iter()
+            .filter(|level| level.total > 0)
+            .collect()
     }
 
     fn faults(&self) -> Vec<Fault> {
