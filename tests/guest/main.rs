@@ -2,6 +2,7 @@
 
 mod client;
 mod disk;
+mod kernel;
 #[path = "../support/node.rs"]
 mod node;
 mod provisioning;

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 cache=${ORLOP_CACHE:-$HOME/.cache/orlop}
-guest=$cache/machine-$(cat build.sh stage1.sh init.sh | sha256sum | cut -c1-16)
+guest=$cache/machine-$(cat build.sh zfs.sh stage1.sh init.sh | sha256sum | cut -c1-16)
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive PATH=$PATH:/usr/sbin:/sbin
 
 say() { echo "machine: $*" >&2; }
@@ -34,7 +34,7 @@ if [ -e "$guest/done" ]; then
     exit 0
 fi
 [ "$(id -u)" = 0 ] || cannot "building the guest needs root"
-say "building the guest, about two minutes"
+say "building the guest, about two minutes without ZFS"
 find "$cache" -maxdepth 1 -name 'machine-????????????????' -mtime +2 -exec rm -rf {} +
 
 # Made aside and renamed, so that a build that was cut off is no guest.
@@ -78,6 +78,14 @@ kernel=$(ls "$root/usr/lib/modules")
 echo "$kernel" >"$making/kernel"
 zfs=("$root"/usr/share/doc/zfsutils-linux/changelog.Debian.gz)
 zcat "${zfs[0]}" | awk 'NR == 1 { gsub(/[()]/, "", $2); print $2 }' >"$making/zfs"
+
+# ZFS takes longest, so it is kept for itself. A guest without it is a guest.
+modules=$cache/zfs-$kernel-$(tr ':~' '__' <"$making/zfs").tar
+if [ ! -s "$modules" ]; then
+    say "building the ZFS modules for $kernel, about six minutes"
+    ./zfs.sh "$kernel" "$making/sources.list" "$modules" >&3 2>&1 ||
+        say "the ZFS modules could not be built, what needs them is skipped: see $making/log"
+fi
 cp "$root/boot/vmlinuz-$kernel" "$making/vmlinuz"
 rm -rf "$root"/boot "$root"/var/cache "$root"/var/lib/{apt,dpkg} "$root"/usr/lib/{python3*,udev/hwdb.*} \
     "$root"/usr/share/{doc,man,locale,info,zoneinfo,perl*} "$root"/usr/bin/{perl*,python3*} "$root"/usr/sbin/xfs_scrub \
@@ -98,11 +106,12 @@ install -m755 init.sh "$root/init"
 wanted="virtio_pci virtio_blk virtio_console virtio_rng virtio_scsi sd_mod loop erofs overlay xfs btrfs fuse
     quota_v1 quota_v2 dm_mod dm_thin_pool dm_snapshot dm_crypt dm_mirror dm_raid dm_integrity dm_verity dm_cache
     dm_writecache dm_zero dm_flakey dm_delay dm_log_writes dm_era raid0 raid1 raid456 xts ecb cbc essiv aesni_intel
-    algif_skcipher algif_hash cryptd crc32c_intel configfs null_blk scsi_debug brd nbd"
+    algif_skcipher algif_hash cryptd crc32c_intel configfs null_blk scsi_debug brd nbd zfs"
 all=$making/all
 mkdir -p "$all/lib"
 mv "$root/usr/lib/modules" "$all/lib/modules"
 mkdir "$root/usr/lib/modules"
+[ ! -s "$modules" ] || { mkdir "$all/lib/modules/$kernel/zfs" && tar -C "$all/lib/modules/$kernel/zfs" -xf "$modules"; }
 depmod -b "$all" "$kernel"
 needed() {
     for module in "$@"; do
