@@ -8,6 +8,7 @@ mod node;
 mod output;
 mod pool;
 mod snapshot;
+mod status;
 mod volume;
 
 use std::process::ExitCode;
@@ -49,6 +50,9 @@ enum Role {
     /// Look at the pools that volumes are in.
     #[command(after_help = EXIT_CODES)]
     Pool(pool::Pool),
+    /// Show all that is there at a glance, in the terminal or as a page.
+    #[command(after_help = EXIT_CODES)]
+    Status(status::Status),
     /// Look whether this machine has what Orlop needs, and say what to do.
     #[command(after_help = EXIT_CODES)]
     Doctor(doctor::Doctor),
@@ -75,6 +79,7 @@ struct Log {
 
     /// How to write a log line.
     #[arg(
+        id = "log_format",
         long = "log-format",
         env = "ORLOP_LOG_FORMAT",
         value_enum,
@@ -93,6 +98,7 @@ impl Cli {
             Role::Volume(volume) => volume.run(),
             Role::Snapshot(snapshot) => snapshot.run(),
             Role::Pool(pool) => pool.run(),
+            Role::Status(status) => status.run(),
             Role::Doctor(doctor) => doctor.run(),
             Role::Completions { shell } => completions(shell),
             Role::Demo(demo) => demo.run(),

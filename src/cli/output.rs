@@ -88,6 +88,18 @@ impl Output {
         }
     }
 
+    /// Prints a few lines about `all` for people, all of it for scripts.
+    pub(super) fn summary<T: Serialize>(
+        self,
+        all: &T,
+        lines: impl FnOnce(&T) -> String,
+    ) -> Result<()> {
+        match self.format {
+            Format::Table => print(&lines(all)),
+            _ => self.data(all),
+        }
+    }
+
     /// Says what was done to one thing: a sentence for people that begins with its name, itself for scripts.
     pub(super) fn did<S: Shown>(self, one: &S, what: &str) -> Result<()> {
         match self.format {

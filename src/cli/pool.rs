@@ -41,10 +41,19 @@ pub(super) struct Listed {
     pub(super) kind: String,
     pub(super) place: String,
     pub(super) total_bytes: u64,
-    promised_bytes: u64,
+    pub(super) promised_bytes: u64,
     pub(super) available_bytes: u64,
     pub(super) enforces_tree_size: bool,
+    levels: Vec<Level>,
     pub(super) health: Vec<Fault>,
+}
+
+/// How full a part of a pool is.
+#[derive(Debug, Serialize)]
+struct Level {
+    part: String,
+    used: u64,
+    total: u64,
 }
 
 /// What is wrong with something.
@@ -80,6 +89,14 @@ pub(super) async fn list(node: &Connection) -> Result<Vec<Listed>> {
     Ok(pools.into_iter().map(Listed::of).collect())
 }
 
+impl Level {
+    /// The part and how full it is.
+    fn told(&self) -> String {
+        let percent = u128::from(self.used) * 100 / u128::from(self.total.max(1));
+        format!("{}: {percent} %", self.part)
+    }
+}
+
 impl Listed {
     fn of(pool: inspection::Pool) -> Self {
         let fault = |fault: inspection::Fault| Fault {
@@ -91,6 +108,11 @@ impl Listed {
             reason: fault.reason,
             message: fault.message,
         };
+        let level = |level: inspection::Level| Level {
+            part: level.part,
+            used: level.used,
+            total: level.total,
+        };
         Self {
             name: pool.name,
             kind: pool.kind,
@@ -99,6 +121,7 @@ impl Listed {
             promised_bytes: pool.promised_bytes,
             available_bytes: pool.available_bytes,
             enforces_tree_size: pool.enforces_tree_size,
+            levels: pool.levels.into_iter().map(level).collect(),
             health: pool.faults.into_iter().map(fault).collect(),
         }
     }
@@ -138,6 +161,7 @@ impl Shown for Listed {
             ("Available", exact_size(self.available_bytes)),
             ("Sizes of trees", enforced.to_owned()),
         ];
+        details.extend(self.levels.iter().map(|level| ("Full", level.told())));
         details.extend(health_lines(&self.health));
         details
     }

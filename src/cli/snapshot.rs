@@ -64,7 +64,7 @@ enum Command {
 /// A snapshot as it is printed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+pub(super) struct Listed {
     id: String,
     volume: String,
     size_bytes: u64,
@@ -101,7 +101,8 @@ impl Snapshot {
     }
 }
 
-async fn list(node: &Connection, volume: Option<VolumeId>) -> Result<Vec<Listed>> {
+/// The snapshots of the node, or of one volume.
+pub(super) async fn list(node: &Connection, volume: Option<VolumeId>) -> Result<Vec<Listed>> {
     let source_volume_id = volume.map(String::from).unwrap_or_default();
     let mut controller = node.controller();
     let (mut all, mut token) = (Vec::new(), String::new());

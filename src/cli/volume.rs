@@ -21,10 +21,10 @@ use crate::csi::proto::{
 use crate::volume::{Bytes, Source, VolumeId};
 use create::Create;
 use mounting::Staging;
-use shown::{Inspected, Listed};
+use shown::Inspected;
 
 pub(super) use create::Copy;
-pub(super) use shown::exact_size;
+pub(super) use shown::{Listed, exact_size};
 
 #[derive(Args, Debug)]
 pub(super) struct Volume {
@@ -136,7 +136,8 @@ impl Volume {
     }
 }
 
-async fn list(node: &Connection) -> Result<Vec<Listed>> {
+/// All volumes of the node, each with its health.
+pub(super) async fn list(node: &Connection) -> Result<Vec<Listed>> {
     let mut controller = node.controller();
     let (mut volumes, mut token) = (Vec::new(), String::new());
     loop {

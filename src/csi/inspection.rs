@@ -6,7 +6,7 @@ use tonic::{Request, Response};
 
 use super::proto::inspection::{
     self, ListMountsRequest, ListMountsResponse, ListPoolsRequest, ListPoolsResponse,
-    ListWorkRequest, ListWorkResponse,
+    ListUsageRequest, ListUsageResponse, ListWorkRequest, ListWorkResponse,
 };
 use super::{Reply, reply, request};
 use crate::driver::Driver;
@@ -39,6 +39,17 @@ impl inspection::inspection_server::Inspection for Inspection {
         let path = |place: PathBuf| place.to_string_lossy().into_owned();
         Ok(Response::new(ListMountsResponse {
             paths: places.into_iter().map(path).collect(),
+        }))
+    }
+
+    async fn list_usage(&self, request: Request<ListUsageRequest>) -> Reply<ListUsageResponse> {
+        let (after, most) = request::usage_page(&request.into_inner())?;
+        let all = self
+            .driver
+            .look(move |core| core.usages(after.as_ref(), most))
+            .await?;
+        Ok(Response::new(ListUsageResponse {
+            usage: all.into_iter().map(reply::usage).collect(),
         }))
     }
 

@@ -1,13 +1,15 @@
 //! Nouns become replies here.
 
+use std::path::PathBuf;
+
 use super::proto;
 use super::request::TOKEN;
 use crate::driver::health::Inspected;
-use crate::driver::stats::Stats;
+use crate::driver::stats::{Held, Stats};
 use crate::driver::work::Work;
 use crate::host::space::Count;
 use crate::names::TOPOLOGY_NODE;
-use crate::pool::{Fault, Severity};
+use crate::pool::{Fault, Level, Severity};
 use crate::volume::{Bytes, Error, Snapshot, Source, Volume};
 
 /// Where the volumes of this node can be reached from.
@@ -206,6 +208,25 @@ pub(super) fn pool(pool: Inspected) -> proto::inspection::Pool {
         available_bytes: pool.capacity.available.0,
         enforces_tree_size: pool.enforces,
         faults: pool.faults.into_iter().map(fault).collect(),
+        levels: pool.levels.into_iter().map(level).collect(),
+    }
+}
+
+fn level(level: Level) -> proto::inspection::Level {
+    proto::inspection::Level {
+        part: level.part.to_owned(),
+        used: level.used,
+        total: level.total,
+    }
+}
+
+/// What a volume holds.
+pub(super) fn usage(held: Held) -> proto::inspection::Usage {
+    let path = |path: PathBuf| path.to_string_lossy().into_owned();
+    proto::inspection::Usage {
+        volume_id: held.id.to_string(),
+        paths: held.paths.into_iter().map(path).collect(),
+        used_bytes: held.used.map(|bytes| bytes.0),
     }
 }
 

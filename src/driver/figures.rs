@@ -1,16 +1,16 @@
 //! What is counted of the pools, for whoever watches.
 
+use std::sync::Arc;
+
 use super::Core;
 use super::health::{Inspected, inspected};
-use crate::pool::Level;
+use crate::pool::Pool;
 
 /// One pool in figures.
 #[derive(Clone, Debug)]
 pub struct Figures {
-    /// The pool, its room and its faults.
+    /// The pool, its room, how full it is and its faults.
     pub pool: Inspected,
-    /// How full its parts are.
-    pub levels: Vec<Level>,
     /// How many volumes it has; nothing if that can not be told.
     pub volumes: Option<usize>,
     /// How many snapshots.
@@ -20,9 +20,8 @@ pub struct Figures {
 impl Core {
     /// The figures of all pools, in the order of the pools file.
     pub fn figures(&self) -> Vec<Figures> {
-        let of = |pool: &std::sync::Arc<dyn crate::pool::Pool>| Figures {
+        let of = |pool: &Arc<dyn Pool>| Figures {
             pool: inspected(&**pool),
-            levels: pool.levels(),
             volumes: pool.page(None, usize::MAX).ok().map(|all| all.len()),
             snapshots: pool
                 .page_of_snapshots(None, usize::MAX)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Core;
-use crate::pool::{Capacity, Fault, Pool, Severity};
+use crate::pool::{Capacity, Fault, Level, Pool, Severity};
 use crate::volume::{PoolName, Result, Volume, VolumeId};
 
 /// A pool as people see it.
@@ -19,6 +19,8 @@ pub struct Inspected {
     pub capacity: Capacity,
     /// Whether the size of a tree holds.
     pub enforces: bool,
+    /// How full its parts are.
+    pub levels: Vec<Level>,
     /// What is wrong with it.
     pub faults: Vec<Fault>,
 }
@@ -108,6 +110,7 @@ pub(super) fn inspected(pool: &dyn Pool) -> Inspected {
         place: pool.place(),
         capacity,
         enforces: pool.enforces(),
+        levels: pool.levels(),
         faults,
     }
 }

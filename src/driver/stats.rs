@@ -1,11 +1,11 @@
 //! What a volume holds and has room for, without starting a process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Core;
 use super::mountpoints::Place;
 use crate::host::space::{self, Count, Space};
-use crate::volume::{Access, Error, Result, Volume, VolumeId};
+use crate::volume::{Access, Bytes, Error, Result, Volume, VolumeId};
 
 /// The figures of one volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,17 @@ pub struct Stats {
     pub bytes: Count,
     /// Its inodes, where the filesystem has a number of them.
     pub inodes: Option<Count>,
+}
+
+/// What one volume holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The volume.
+    pub id: VolumeId,
+    /// Where it is mounted.
+    pub paths: Vec<PathBuf>,
+    /// How much it holds, where something counts that.
+    pub used: Option<Bytes>,
 }
 
 impl Core {
@@ -54,6 +65,33 @@ impl Core {
             bytes,
             inodes: (inodes.total > 0).then_some(inodes),
         })
+    }
+
+    /// What the volumes hold and where they are mounted: at most `most` in the order of their ids, those after `after`.
+    pub fn usages(&self, after: Option<&VolumeId>, most: usize) -> Result<Vec<Held>> {
+        let volumes = self.list(after, most)?;
+        Ok(volumes.iter().map(|volume| self.held(volume)).collect())
+    }
+
+    /// What can not be told is left out: the list is for people.
+    fn held(&self, volume: &Volume) -> Held {
+        let id = volume.id.clone();
+        let Ok((pool, _)) = self.existing(&id) else {
+            return Held {
+                id,
+                paths: Vec::new(),
+                used: None,
+            };
+        };
+        let paths = self.mounted(pool, volume).unwrap_or_default();
+        let counted = pool.usage(volume).ok().flatten().map(|usage| usage.used);
+        let of_device = || {
+            volume.record.filesystem?;
+            let space = space::of(paths.first()?).ok()?;
+            Some(Bytes(space.bytes.used))
+        };
+        let used = counted.or_else(of_device);
+        Held { id, paths, used }
     }
 
     /// The volume, if it is mounted at `path`.

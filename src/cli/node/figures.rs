@@ -144,7 +144,7 @@ fn content(encoder: &mut DescriptorEncoder<'_>, all: &[Figures]) -> fmt::Result 
 fn levels(encoder: &mut DescriptorEncoder<'_>, all: &[Figures]) -> fmt::Result {
     let (bytes, inodes, ratio) = (Gauges::default(), Gauges::default(), Gauges::default());
     for figures in all {
-        for level in &figures.levels {
+        for level in &figures.pool.levels {
             let pool = figures.pool.name.to_string();
             let used = float(level.used);
             let part = Part {

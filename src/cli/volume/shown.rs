@@ -12,8 +12,8 @@ use crate::names::TOPOLOGY_NODE;
 /// A volume in a list.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Listed {
-    pub(super) id: String,
+pub(in crate::cli) struct Listed {
+    pub(in crate::cli) id: String,
     pub(super) size_bytes: u64,
     access: &'static str,
     layout: Option<String>,
@@ -22,8 +22,8 @@ pub(super) struct Listed {
     ephemeral: bool,
     created: Option<Timestamp>,
     source: Option<Source>,
-    node: Option<String>,
-    health: Vec<Fault>,
+    pub(in crate::cli) node: Option<String>,
+    pub(in crate::cli) health: Vec<Fault>,
 }
 
 /// Whose it is.
@@ -81,8 +81,8 @@ impl Listed {
         };
         let named = claim.name.is_some() || claim.persistent_volume.is_some();
         let (layout, fs_type) = (told("layout"), told("fsType"));
-        // Only a raw device is laid out as an image and has no filesystem in it.
-        let block = layout.as_deref() == Some("image") && fs_type.is_none();
+        // Only a raw device is no tree and has no filesystem in it.
+        let block = layout.as_deref() != Some("tree") && fs_type.is_none();
         let source = volume.content_source.and_then(|source| source.r#type);
         let topology = volume.accessible_topology.into_iter().next();
         Self {

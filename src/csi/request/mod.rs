@@ -52,6 +52,18 @@ pub(super) fn volume_id(text: &str) -> Result<VolumeId> {
         .map_err(|_| Error::NotFound(format!("volume {}", short(text))))
 }
 
+/// Which volumes' usage is asked for: those after an id, and at most how many.
+pub(super) fn usage_page(
+    wire: &proto::inspection::ListUsageRequest,
+) -> Result<(Option<VolumeId>, usize)> {
+    let after = (!wire.after.is_empty()).then(|| volume_id(&wire.after));
+    let most = match wire.most {
+        0 => usize::MAX,
+        most => most as usize,
+    };
+    Ok((after.transpose()?, most))
+}
+
 /// The id of a snapshot. One that we never could have given is of a snapshot that does not exist.
 pub(super) fn snapshot_id(text: &str) -> Result<SnapshotId> {
     if text.is_empty() {
