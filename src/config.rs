@@ -32,6 +32,8 @@ pub enum Kind {
     Directory(Place),
     /// Subvolumes and image files below this directory of a btrfs.
     Btrfs(Place),
+    /// Datasets and zvols beneath a dataset of ZFS.
+    Zfs(Dataset),
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
         match self {
             Self::Directory(_) => "directory",
             Self::Btrfs(_) => "btrfs",
+            Self::Zfs(_) => "zfs",
         }
     }
 
@@ -47,6 +50,7 @@ impl Kind {
     pub fn directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(place) | Self::Btrfs(place) => Some(&place.path),
+            Self::Zfs(_) => None,
         }
     }
 }
@@ -59,6 +63,15 @@ pub struct Place {
     pub path: PathBuf,
 }
 
+/// A dataset that a pool is given for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dataset {
+    /// Such as `tank/orlop`; must exist. Its quotas and reservations bound the pool, its properties are the volumes'
+    /// unless their class says others.
+    pub dataset: String,
+}
+
 /// A pool as it is written: its name, and exactly one kind.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +79,7 @@ struct Written {
     name: PoolName,
     directory: Option<Place>,
     btrfs: Option<Place>,
+    zfs: Option<Dataset>,
 }
 
 impl<'de> Deserialize<'de> for Pool {
@@ -74,15 +88,17 @@ impl<'de> Deserialize<'de> for Pool {
             name,
             directory,
             btrfs,
+            zfs,
         } = Written::deserialize(from)?;
         let mut kinds = directory
             .map(Kind::Directory)
             .into_iter()
-            .chain(btrfs.map(Kind::Btrfs));
+            .chain(btrfs.map(Kind::Btrfs))
+            .chain(zfs.map(Kind::Zfs));
         match (kinds.next(), kinds.next()) {
             (Some(kind), None) => Ok(Self { name, kind }),
             _ => Err(serde::de::Error::custom(format_args!(
-                "pool {name}: give it one of directory, btrfs"
+                "pool {name}: give it one of directory, btrfs, zfs"
             ))),
         }
     }

@@ -132,6 +132,19 @@ pub(super) fn btrfs_device(directory: impl AsFd) -> io::Result<PathBuf> {
     Ok(PathBuf::from(OsStr::from_bytes(path)))
 }
 
+/// The name of the volume that a device of ZFS is.
+pub(super) fn zvol_name(device: &File) -> io::Result<String> {
+    /// `BLKZNAME`, `_IOR(0x12, 125, char[256])` of zvol's fs.h.
+    const GET_NAME: Opcode = (2 << 30) | (256 << 16) | (0x12 << 8) | 0x7d;
+    let mut name = [0_u8; 256];
+    ioctl(device, GET_NAME, &mut name)?;
+    let end = name
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(name.len());
+    Ok(String::from_utf8_lossy(&name[..end]).into_owned())
+}
+
 /// Nothing: no offset, no limit, no flags.
 pub(super) fn no_loop_info() -> loop_info64 {
     loop_info64 {

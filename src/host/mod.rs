@@ -23,6 +23,7 @@ pub mod quota;
 pub mod space;
 pub mod subvolume;
 pub mod tree;
+pub mod zvol;
 
 pub use file_id::FileId;
 

@@ -189,6 +189,14 @@ impl Mounts {
         .with_context(what)
     }
 
+    /// Mounts the ZFS dataset of this name at `target`, as [`Mounts::mount`] does a device.
+    pub fn mount_dataset(&self, dataset: &str, target: &Path) -> Result<()> {
+        self.place(target, true, |on| {
+            scratch::mount_dataset(dataset, on.as_fd())
+        })
+        .with_context(|| format!("mounting {dataset}"))
+    }
+
     /// Unmounts the top mount at `path`.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod ledger;
 mod shape;
 mod shelf;
 mod yard;
+mod zfs;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use btrfs::Subvolumes;
 use directory::Directories;
 use folders::Folders;
+use zfs::Zfs;
 
 use crate::config;
 use crate::host::mount::Entry;
@@ -262,5 +264,6 @@ pub fn open(config: &config::Pool, host: &Host) -> anyhow::Result<Arc<dyn Pool>>
             let subvolumes = Arc::new(Subvolumes::on(&place.path, host)?);
             Arc::new(Folders::open(name, "btrfs", &place.path, subvolumes, host)?)
         }
+        config::Kind::Zfs(place) => Arc::new(Zfs::open(&name, &place.dataset, host)?),
     })
 }

@@ -43,6 +43,16 @@ pub(super) fn of_empty(class: &Class, pool: &PoolName, home: &str) -> Result<Sha
 /// The form of a volume made from `origin`: the same, or it is refused.
 pub(super) fn of_copy(class: &Class, origin: &Origin, home: &str) -> Result<Shape> {
     let NoWishes {} = class.wishes.read()?;
+    let (layout, filesystem) = of_origin(class, origin, home)?;
+    Ok(sized(layout, filesystem))
+}
+
+/// The layout and the filesystem of `origin`, if they are those that the class asks for.
+pub(super) fn of_origin(
+    class: &Class,
+    origin: &Origin,
+    home: &str,
+) -> Result<(Layout, Option<Filesystem>)> {
     let (what, access, layout, filesystem) = match origin {
         Origin::Volume(volume, _) => {
             let record = &volume.record;
@@ -78,7 +88,7 @@ pub(super) fn of_copy(class: &Class, origin: &Origin, home: &str) -> Result<Shap
         Some(asked) if access == Access::Mount && asked.name() != is => Err(Error::Invalid(
             format!("{what} is on {is}, not on {asked}: ask for {is}, or leave fsType out"),
         )),
-        _ => Ok(sized(layout, filesystem)),
+        _ => Ok((layout, filesystem)),
     }
 }
 

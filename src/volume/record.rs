@@ -120,7 +120,12 @@ pub trait Record: Serialize + DeserializeOwned {
             .expect("a record has only text keys")
     }
 
-    /// Reads what [`Record::to_text`] wrote.
+    /// The same in one line, for where a text is kept as a value.
+    fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("a record has only text keys")
+    }
+
+    /// Reads what [`Record::to_text`] or [`Record::to_line`] wrote.
     ///
     /// # Errors
     /// Text that is no record, or one of a newer release.

@@ -10,9 +10,9 @@ use orlop::csi::proto::volume_content_source::{SnapshotSource, Type, VolumeSourc
 use orlop::csi::proto::{
     CapacityRange, ControllerExpandVolumeRequest, ControllerGetVolumeHealthRequest,
     CreateSnapshotRequest, CreateVolumeRequest, DeleteSnapshotRequest, DeleteVolumeRequest,
-    NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
-    NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability, VolumeContentSource,
-    VolumeUsage,
+    NodeGetStorageHealthRequest, NodeGetVolumeStatsRequest, NodePublishVolumeRequest,
+    NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability,
+    VolumeContentSource, VolumeUsage,
 };
 use tokio::runtime::Runtime;
 use tonic::Status;
@@ -201,6 +201,16 @@ impl Client {
             .into_iter()
             .map(|fault| fault.reason)
             .collect())
+    }
+
+    /// What is wrong with the pools, in the words for machines.
+    pub(crate) fn storage_health(&self) -> Result<Vec<String>, Status> {
+        let request = NodeGetStorageHealthRequest::default();
+        let health = self
+            .runtime
+            .block_on(self.node().node_get_storage_health(request))?;
+        let faults = health.into_inner().backend_health.into_iter();
+        Ok(faults.map(|fault| fault.reason).collect())
     }
 
     fn controller(&self) -> ControllerClient<Channel> {

@@ -9,3 +9,4 @@ mod provisioning;
 mod quota;
 #[path = "../support/mod.rs"]
 mod support;
+mod zfs;

@@ -195,7 +195,10 @@ fn a_pool_behind_a_symlink_is_the_same_pool(trial: &mut Trial) {
     std::os::unix::fs::symlink(above, &link).expect("it is new");
     let name = trial.place.file_name().expect("it has a name");
     let (orlop::config::Kind::Directory(at) | orlop::config::Kind::Btrfs(at)) =
-        &mut trial.config.kind;
+        &mut trial.config.kind
+    else {
+        panic!("it is one of folders");
+    };
     at.path = link.join(name);
     trial.restart();
 

@@ -1,6 +1,6 @@
 //! The old mount calls: a bind is prepared in a directory that only we can enter, so that it is whole when it is seen.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -68,6 +68,13 @@ pub(super) fn mount(
         data.as_c_str(),
     )
     .with_context(|| format!("mount(2) with options {data:?} (the kernel's log says more)"))
+}
+
+/// Mounts a ZFS dataset, which must leave that to others than ZFS (`mountpoint=legacy`).
+pub(super) fn mount_dataset(dataset: &str, on: BorrowedFd<'_>) -> Result<()> {
+    let no_flags = MountFlags::empty();
+    rustix::mount::mount(dataset, by_descriptor(on), "zfs", no_flags, None::<&CStr>)
+        .context("mount(2) (the kernel's log says more)")
 }
 
 /// Removes what a crash left in the scratch directory.

@@ -1,0 +1,324 @@
+//! Pools of ZFS: a tree is a dataset, a device a zvol, and the record of each a property of it, set by the same command
+//! that makes it.
+//!
+//! What is there is listed when the pool is opened and whenever all of it is asked for; in between our own changes are
+//! followed. A command that fails makes us list again, so that what somebody changed by hand is seen.
+
+mod listing;
+mod making;
+mod names;
+mod status;
+mod verbs;
+mod wishes;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::ledger::{Ledger, Promise};
+use super::{Attached, Capacity, Device};
+use crate::host::command::Command;
+use crate::host::folder::Folder;
+use crate::host::mount::At;
+use crate::host::{Host, zvol};
+use crate::volume::{
+    self, Bytes, Error, Layout, PoolName, Snapshot, SnapshotId, SnapshotName, SnapshotRecord,
+    Volume, VolumeId, VolumeName, VolumeRecord,
+};
+use listing::Listing;
+use names::Names;
+use status::Status;
+
+/// Where datasets are mounted while they are in use, to be bound from there.
+const MOUNTS: [&str; 2] = ["orlop", "zfs"];
+
+/// How long a command may take: one that meets a suspended zpool would wait for ever.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// A pool of ZFS.
+pub(super) struct Zfs {
+    name: PoolName,
+    names: Names,
+    host: Host,
+    /// Where datasets are mounted, each in a directory of its volume's name.
+    mounts: Folder,
+    listing: RwLock<Listing>,
+    /// Held for reading by what changes something, for writing by what lists everything: neither sees half of the other.
+    turn: RwLock<()>,
+    ledger: Ledger,
+    status: Mutex<Option<Status>>,
+    interrupted: Vec<VolumeName>,
+    _lock: File,
+}
+
+impl Zfs {
+    /// Opens the pool beneath the dataset `home`, which must exist, and keeps it for this process.
+    pub(super) fn open(name: &PoolName, home: &str, host: &Host) -> Result<Self> {
+        let opening = || format!("pool {name}: opening {home}");
+        let names = Names {
+            home: home.to_owned(),
+        };
+        let mut mounts = Folder::open("/run".as_ref(), host.gate.clone()).with_context(opening)?;
+        let key = home.replace('/', "+");
+        for part in MOUNTS.into_iter().chain([key.as_str()]) {
+            mounts = mounts.ensure_folder(part).with_context(opening)?;
+        }
+        let lock = mounts.lock("lock").with_context(opening)?;
+        let mut pool = Self {
+            name: name.clone(),
+            names,
+            host: host.clone(),
+            mounts,
+            listing: RwLock::default(),
+            turn: RwLock::default(),
+            ledger: Ledger::default(),
+            status: Mutex::default(),
+            interrupted: Vec::new(),
+            _lock: lock,
+        };
+        pool.look_at_home().with_context(opening)?;
+        pool.list().with_context(opening)?;
+        pool.sweep().with_context(opening)?;
+        pool.mount_again().with_context(opening)?;
+        pool.interrupted = pool.devices_with_filesystems();
+        Ok(pool)
+    }
+
+    fn look_at_home(&self) -> Result<()> {
+        let home = &self.names.home;
+        let command = Command::query("zfs")
+            .args(["list", "-Hp", "-o", "type,dev.orlop:volume", home])
+            .limit(LIMIT);
+        let told = self.host.tools.run(&command).with_context(|| {
+            format!(
+                "make the dataset by `zfs create -o mountpoint=none {home}`, or import its zpool"
+            )
+        })?;
+        ensure!(
+            told.trim_end() == "filesystem\t-",
+            "{home} is a volume itself: name a dataset that is there for nothing else"
+        );
+        Ok(())
+    }
+
+    /// Removes what earlier processes did not finish.
+    fn sweep(&self) -> Result<()> {
+        let left = std::mem::take(&mut self.known_mut().half_made);
+        for dataset in left {
+            tracing::info!(%dataset, "removing what was half-made");
+            self.change(destroy(&dataset))?;
+        }
+        self.settle()
+    }
+
+    /// Mounts again for us what others still see: what is mounted is told by where we see it ourselves.
+    fn mount_again(&self) -> Result<()> {
+        for mount in self.host.mounts.all()? {
+            let Some(name) = self.shown_by(&mount) else {
+                continue;
+            };
+            let there = self.known().volumes.contains_key(&name);
+            if there && self.tree(&name)?.is_none() {
+                self.host
+                    .mounts
+                    .mount_dataset(&self.names.volume(&name), &self.mount_point(&name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn devices_with_filesystems(&self) -> Vec<VolumeName> {
+        let known = self.known();
+        let volumes = known.volumes.iter();
+        volumes
+            .filter(|(_, kept)| {
+                kept.record.layout == Layout::Device && kept.record.filesystem.is_some()
+            })
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Lists everything anew.
+    fn list(&self) -> Result<()> {
+        let _alone = self.turn.write().unwrap_or_else(PoisonError::into_inner);
+        let command = Command::query("zfs")
+            .args([
+                "list",
+                "-Hp",
+                "-r",
+                "-t",
+                "filesystem,volume,snapshot",
+                "-o",
+                listing::COLUMNS,
+            ])
+            .arg(&self.names.home)
+            .limit(LIMIT);
+        let listing = Listing::read(&self.names, &self.host.tools.run(&command)?);
+        *self.known_mut() = listing;
+        Ok(())
+    }
+
+    /// Runs what changes something. Who fails may have met what somebody changed by hand: that is looked at.
+    fn change(&self, command: Command) -> Result<()> {
+        let command = command.limit(LIMIT);
+        let changed = {
+            let _turn = self.turn.read().unwrap_or_else(PoisonError::into_inner);
+            self.host.tools.run(&command)
+        };
+        if changed.is_err() {
+            self.list()
+                .context("listing again after a command that failed")?;
+        }
+        changed.map(drop)
+    }
+
+    /// What we know, and do not keep: a look at it must not last.
+    fn known(&self) -> RwLockReadGuard<'_, Listing> {
+        self.listing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_mut(&self) -> RwLockWriteGuard<'_, Listing> {
+        self.listing.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Destroys deleted volumes of which there are no snapshots any more. Where volumes were cloned from one, the clone
+    /// of its last state takes over what they have in common.
+    fn settle(&self) -> Result<()> {
+        if self.known().retired.is_empty() {
+            return Ok(());
+        }
+        self.list()?;
+        let retired = self.known().retired.clone();
+        for dataset in retired {
+            let (wanted, heir) = {
+                let known = self.known();
+                let heir = known
+                    .clones_of(&dataset)
+                    .first()
+                    .map(|name| self.names.volume(name));
+                (known.has_snapshots(&dataset), heir)
+            };
+            if wanted {
+                continue;
+            }
+            if let Some(heir) = heir {
+                self.change(Command::new("zfs").args(["promote", &heir]))?;
+            }
+            self.change(destroy(&dataset))?;
+            self.list()?;
+        }
+        Ok(())
+    }
+
+    /// Keeps room for this much more while it is made.
+    fn reserve(&self, size: Bytes) -> volume::Result<Promise<'_>> {
+        self.ledger.reserve(size, |reserved| self.room(reserved)).map_err(|room| match room {
+            Ok(Capacity { total, promised, available }) => Error::Full(format!(
+                "pool {} has room for {available} (of {total}, {promised} are promised to volumes), not for {size}",
+                self.name
+            )),
+            Err(error) => error.into(),
+        })
+    }
+
+    /// What ZFS says it has, quotas of all parents included, less what is promised.
+    fn room(&self, reserved: Bytes) -> Result<Capacity> {
+        let (used, free) = self.space()?;
+        let known = self.known();
+        let sizes = known.volumes.values().map(|kept| kept.record.size);
+        let promised = sizes.fold(reserved, Bytes::plus);
+        let total = used.plus(free);
+        Ok(Capacity {
+            total,
+            promised,
+            available: total.less(promised).min(free.less(reserved)),
+        })
+    }
+
+    /// How much is used beneath the pool's dataset, and how much more can be.
+    fn space(&self) -> Result<(Bytes, Bytes)> {
+        let command = Command::query("zfs")
+            .args([
+                "get",
+                "-Hp",
+                "-o",
+                "value",
+                "used,available",
+                &self.names.home,
+            ])
+            .limit(LIMIT);
+        let told = self.host.tools.run(&command)?;
+        let mut values = told.lines().map(|line| line.parse().map(Bytes));
+        match (values.next(), values.next()) {
+            (Some(Ok(used)), Some(Ok(free))) => Ok((used, free)),
+            _ => anyhow::bail!("`{command}` said {told:?}"),
+        }
+    }
+
+    /// The tree of a volume where it is mounted for us, if it is.
+    fn tree(&self, name: &VolumeName) -> Result<Option<Attached>> {
+        let path = self.mount_point(name);
+        Ok(match self.host.mounts.at(&path)? {
+            At::Mount(mounted) => Some(Attached::Folder {
+                path,
+                id: mounted.root,
+            }),
+            At::Nothing | At::Plain { .. } => None,
+        })
+    }
+
+    fn mount_point(&self, name: &VolumeName) -> PathBuf {
+        self.mounts.path().join(name.as_str())
+    }
+
+    /// The volume that a mount shows, if it is one of ours.
+    fn shown_by(&self, mount: &crate::host::mount::Entry) -> Option<VolumeName> {
+        let dataset = match mount.filesystem.as_str() {
+            "zfs" => mount.source.to_str()?.to_owned(),
+            "devtmpfs" => zvol::name_of(&PathBuf::from("/dev").join(mount.root.file_name()?))?,
+            _ => zvol::name_of(mount.source.as_ref())?,
+        };
+        self.names.volume_of(&dataset)
+    }
+
+    fn volume(&self, name: &VolumeName, record: VolumeRecord) -> Volume {
+        let pool = self.name.clone();
+        let name = name.clone();
+        Volume {
+            id: VolumeId { pool, name },
+            record,
+        }
+    }
+}
+
+fn snapshot(name: &SnapshotName, record: SnapshotRecord) -> Snapshot {
+    Snapshot {
+        id: SnapshotId {
+            volume: record.volume.clone(),
+            name: name.clone(),
+        },
+        record,
+    }
+}
+
+/// Removes a dataset, or a snapshot as soon as nothing depends on it.
+fn destroy(name: &str) -> Command {
+    let command = Command::new("zfs").arg("destroy");
+    let command = if name.contains('@') {
+        command.arg("-d")
+    } else {
+        command
+    };
+    command.arg(name)
+}
+
+fn device(zvol: zvol::Zvol) -> Attached {
+    Attached::Device(Device {
+        path: zvol.path,
+        rdev: zvol.rdev,
+        open: None,
+    })
+}

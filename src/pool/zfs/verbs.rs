@@ -1,0 +1,339 @@
+//! What a pool does, done with ZFS.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::listing::Taken;
+use super::making::Plan;
+use super::names::{self, SNAPSHOT_RECORD};
+use super::wishes::Wishes;
+use super::{Zfs, destroy, device, snapshot};
+use crate::host::command::Command;
+use crate::host::mount::Entry;
+use crate::host::progress::Progress;
+use crate::host::{space, zvol};
+use crate::pool::{Attached, Capacity, Fault, Level, Origin, Pool, Usage, shape};
+use crate::volume::{
+    self, Access, Bytes, Class, Error, Filesystem, Layout, PoolName, Record, Shape, Snapshot,
+    SnapshotName, SnapshotRecord, Volume, VolumeName, VolumeRecord,
+};
+
+/// How long udev may look at a device that is to be destroyed.
+const PASSING: Duration = Duration::from_secs(10);
+
+impl Pool for Zfs {
+    fn name(&self) -> &PoolName {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "zfs"
+    }
+
+    fn place(&self) -> String {
+        self.names.home.clone()
+    }
+
+    fn enforces(&self) -> bool {
+        true
+    }
+
+    fn shape(&self, class: &Class, origin: Option<&Origin>) -> volume::Result<Shape> {
+        let (layout, filesystem) = match origin {
+            Some(origin) => shape::of_origin(class, origin, "zfs")?,
+            None => of_empty(class, &self.name)?,
+        };
+        let wishes = Wishes::of(class, layout)?;
+        let (least, grain) = match layout {
+            Layout::Tree => (Bytes::MIB, Bytes(1)),
+            Layout::Image | Layout::Device => {
+                let block = wishes.block().max(Bytes(4096));
+                (filesystem.map_or(block, Filesystem::least), block)
+            }
+        };
+        Ok(Shape {
+            layout,
+            filesystem,
+            least,
+            grain,
+        })
+    }
+
+    fn capacity(&self) -> volume::Result<Capacity> {
+        Ok(self.room(self.ledger.reserved())?)
+    }
+
+    fn find(&self, name: &VolumeName) -> volume::Result<Option<Volume>> {
+        let known = self.known();
+        let kept = known.volumes.get(name);
+        Ok(kept.map(|kept| self.volume(name, kept.record.clone())))
+    }
+
+    fn page(&self, after: Option<&VolumeName>, most: usize) -> volume::Result<Vec<Volume>> {
+        // From the start, all of it is asked for: then it is what ZFS says.
+        if after.is_none() {
+            self.list()?;
+        }
+        let known = self.known();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let page = known.volumes.range((start, Bound::Unbounded)).take(most);
+        Ok(page
+            .map(|(name, kept)| self.volume(name, kept.record.clone()))
+            .collect())
+    }
+
+    fn create(
+        &self,
+        name: &VolumeName,
+        record: VolumeRecord,
+        origin: Option<&Origin>,
+        _progress: &Progress,
+    ) -> volume::Result<Volume> {
+        let _room = self.reserve(record.size)?;
+        let wishes = record.wishes.read()?;
+        let plan = Plan {
+            name,
+            record: &record,
+            wishes: &wishes,
+        };
+        let kept = match origin {
+            None => self.make(&plan)?,
+            Some(origin) => self.make_from(&plan, origin)?,
+        };
+        self.known_mut().volumes.insert(name.clone(), kept);
+        Ok(self.volume(name, record))
+    }
+
+    fn delete(&self, volume: &Volume) -> volume::Result<()> {
+        let name = &volume.id.name;
+        let dataset = self.names.volume(name);
+        let needed = {
+            let known = self.known();
+            known.has_snapshots(&dataset) || !known.clones_of(&dataset).is_empty()
+        };
+        if needed {
+            let retired = self.names.retired(name);
+            self.change(Command::new("zfs").args(["rename", &dataset, &retired]))?;
+            let mut known = self.known_mut();
+            known.volumes.remove(name);
+            known.retired.push(retired);
+        } else {
+            self.remove(&dataset)?;
+            self.known_mut().volumes.remove(name);
+        }
+        Ok(self.settle()?)
+    }
+
+    fn grow(&self, volume: &Volume, size: Bytes) -> volume::Result<Volume> {
+        let _room = self.reserve(size.less(volume.record.size))?;
+        let (name, layout) = (&volume.id.name, volume.record.layout);
+        let size_is = |property: &str| format!("{property}={}", size.0);
+        let wishes: Wishes = volume.record.wishes.read()?;
+        let mut set = Command::new("zfs").arg("set");
+        set = match layout {
+            Layout::Tree if wishes.reserves() => {
+                set.args([size_is("refquota"), size_is("refreservation")])
+            }
+            Layout::Tree => set.arg(size_is("refquota")),
+            Layout::Image | Layout::Device => set.arg(size_is("volsize")),
+        };
+        self.change(set.arg(self.names.volume(name)))?;
+        let record = VolumeRecord {
+            size,
+            ..volume.record.clone()
+        };
+        if let Some(kept) = self.known_mut().volumes.get_mut(name) {
+            kept.record = record.clone();
+        }
+        Ok(self.volume(name, record))
+    }
+
+    fn find_snapshot(&self, name: &SnapshotName) -> volume::Result<Option<Snapshot>> {
+        let known = self.known();
+        let taken = known.snapshots.get(name);
+        Ok(taken.map(|taken| snapshot(name, taken.record.clone())))
+    }
+
+    fn page_of_snapshots(
+        &self,
+        after: Option<&SnapshotName>,
+        most: usize,
+    ) -> volume::Result<Vec<Snapshot>> {
+        if after.is_none() {
+            self.list()?;
+        }
+        let known = self.known();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let page = known.snapshots.range((start, Bound::Unbounded)).take(most);
+        Ok(page
+            .map(|(name, taken)| snapshot(name, taken.record.clone()))
+            .collect())
+    }
+
+    fn snapshot(
+        &self,
+        volume: &Volume,
+        name: &SnapshotName,
+        record: SnapshotRecord,
+        mounted_at: Option<&Path>,
+        _progress: &Progress,
+    ) -> volume::Result<Snapshot> {
+        let dataset = self.names.volume(&volume.id.name);
+        let kept = format!("{SNAPSHOT_RECORD}={}", record.to_line());
+        self.take(&names::snapshot(&dataset, name), &[kept], mounted_at)?;
+        let taken = Taken {
+            record: record.clone(),
+            dataset,
+        };
+        self.known_mut().snapshots.insert(name.clone(), taken);
+        Ok(snapshot(name, record))
+    }
+
+    fn delete_snapshot(&self, snapshot: &Snapshot) -> volume::Result<()> {
+        let name = &snapshot.id.name;
+        let Some(taken) = self.known().snapshots.get(name).cloned() else {
+            return Ok(());
+        };
+        let mut full = names::snapshot(&taken.dataset, name);
+        if self.known().is_origin(&full) {
+            // It stays for what was restored from it, but its name is free again.
+            let deleted = names::deleted(&taken.dataset);
+            self.change(Command::new("zfs").args(["rename", &full, &deleted]))?;
+            for kept in self.known_mut().volumes.values_mut() {
+                if kept.origin.as_deref() == Some(&full) {
+                    kept.origin = Some(deleted.clone());
+                }
+            }
+            full = deleted;
+        }
+        self.change(destroy(&full))?;
+        self.known_mut().snapshots.remove(name);
+        Ok(self.settle()?)
+    }
+
+    fn attached(&self, volume: &Volume) -> volume::Result<Option<Attached>> {
+        let name = &volume.id.name;
+        Ok(match volume.record.layout {
+            Layout::Tree => self.tree(name)?,
+            Layout::Image | Layout::Device => {
+                zvol::find(&self.host.gate, &self.names.volume(name))?.map(device)
+            }
+        })
+    }
+
+    fn attach(&self, volume: &Volume) -> volume::Result<Attached> {
+        let name = &volume.id.name;
+        let dataset = self.names.volume(name);
+        if volume.record.layout != Layout::Tree {
+            return Ok(device(zvol::wait_for(&self.host.gate, &dataset)?));
+        }
+        if let Some(tree) = self.tree(name)? {
+            return Ok(tree);
+        }
+        let mounts = &self.host.mounts;
+        mounts.mount_dataset(&dataset, &self.mount_point(name))?;
+        let tree = self.tree(name)?;
+        Ok(tree.with_context(|| format!("{dataset} was mounted and is not there"))?)
+    }
+
+    fn detach(&self, volume: &Volume) -> volume::Result<()> {
+        let name = &volume.id.name;
+        if volume.record.layout == Layout::Tree {
+            let path = self.mount_point(name);
+            if self.tree(name)?.is_some() {
+                self.host.mounts.unmount(&path)?;
+            }
+            self.host.mounts.remove_target(&path)?;
+        }
+        Ok(())
+    }
+
+    fn usage(&self, volume: &Volume) -> volume::Result<Option<Usage>> {
+        if volume.record.layout != Layout::Tree {
+            return Ok(None);
+        }
+        let Some(Attached::Folder { path, .. }) = self.tree(&volume.id.name)? else {
+            return Ok(None);
+        };
+        Ok(Some(Usage {
+            total: Some(volume.record.size),
+            used: Bytes(space::of(&path)?.bytes.used),
+            inodes: None,
+        }))
+    }
+
+    fn recognise(&self, mount: &Entry) -> Option<VolumeName> {
+        let own = mount.target.starts_with(self.mounts.path());
+        (!own).then(|| self.shown_by(mount))?
+    }
+
+    fn interrupted(&self) -> &[VolumeName] {
+        &self.interrupted
+    }
+
+    fn holds(&self, path: &Path) -> bool {
+        let mounts = self.mounts.path();
+        path.starts_with(mounts) || mounts.starts_with(path)
+    }
+
+    fn levels(&self) -> Vec<Level> {
+        let level = |(used, free): (Bytes, Bytes)| Level {
+            part: "bytes",
+            used: used.0,
+            total: used.plus(free).0,
+        };
+        self.space().map(level).into_iter().collect()
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        self.status()
+    }
+
+    fn volume_faults(&self, _volume: &Volume) -> Vec<Fault> {
+        // A dataset and its record are one thing: neither is there without the other.
+        Vec::new()
+    }
+}
+
+impl Zfs {
+    /// Destroys a dataset. A device that was just closed may be looked at by udev for a moment, who keeps it open.
+    pub(super) fn remove(&self, dataset: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PASSING;
+        loop {
+            let removed = self.change(destroy(dataset));
+            let is_device = zvol::find(&self.host.gate, dataset)?.is_some();
+            if removed.is_ok() || !is_device || Instant::now() >= deadline {
+                return removed;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// The form of a new, empty volume: a dataset, or a zvol where a filesystem or a device is asked for.
+fn of_empty(class: &Class, pool: &PoolName) -> volume::Result<(Layout, Option<Filesystem>)> {
+    match (class.access, class.layout) {
+        (_, Some(Layout::Image)) => Err(Error::Invalid(format!(
+            "pool {pool} has no images: say `layout: device` for a zvol, or leave `layout` out"
+        ))),
+        (Access::Block, Some(Layout::Tree)) => Err(Error::Invalid(
+            "a tree is no block device: leave `layout` out, or say `layout: device`".into(),
+        )),
+        (Access::Mount, Some(Layout::Tree)) if let Some(asked) = class.filesystem => {
+            Err(Error::Invalid(format!(
+                "a tree in pool {pool} is on zfs, not on {asked}: say `layout: device`, or leave fsType out"
+            )))
+        }
+        (Access::Block, _) => Ok((Layout::Device, None)),
+        (Access::Mount, None) if class.filesystem.is_none() => Ok((Layout::Tree, None)),
+        (Access::Mount, Some(Layout::Tree)) => Ok((Layout::Tree, None)),
+        (Access::Mount, _) => {
+            let filesystem = class.filesystem.unwrap_or(Filesystem::Ext4);
+            Ok((Layout::Device, Some(filesystem)))
+        }
+    }
+}
