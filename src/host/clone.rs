@@ -66,6 +66,32 @@ pub fn clone_file(gate: &Gate, from: &File, to: &File, progress: &Progress) -> R
     Ok(how)
 }
 
+/// Copies the first `size` bytes of one device to another that reads as zeros, and makes them durable.
+pub fn copy_device(
+    gate: &Gate,
+    from: &File,
+    to: &File,
+    size: Bytes,
+    progress: &Progress,
+) -> Result<()> {
+    let mut copying = Copying {
+        gate,
+        from,
+        to,
+        progress,
+        unreported: size.0,
+        buffer: vec![0; BUFFER],
+    };
+    for start in (0..size.0).step_by(usize::try_from(CHUNK)?) {
+        let chunk = start..size.0.min(start + CHUNK);
+        gate.pass("copy a part of a device")?;
+        copying.copy(&chunk)?;
+        write_back(to, &chunk);
+    }
+    gate.pass("fsync a device")?;
+    rustix::fs::fsync(to).context("making a copied device durable")
+}
+
 struct Copying<'a> {
     gate: &'a Gate,
     from: &'a File,

@@ -183,6 +183,11 @@ pub fn grow_at_rest(runner: &dyn Runner, filesystem: Filesystem, image: &Path) -
     Ok(true)
 }
 
+/// Whether the kernel takes two filesystems of this kind with one id for one: [`renew_identity`] has something to do.
+pub fn has_identity(filesystem: Filesystem) -> bool {
+    filesystem == Filesystem::Btrfs
+}
+
 /// Makes it possible to mount a cloned image, which is not mounted, beside the one that it was cloned from.
 ///
 /// Only btrfs minds: the kernel takes two filesystems with one id for two devices of the same. ext4 does not look, and

@@ -143,6 +143,94 @@ pub(super) fn zvol_name(device: &File) -> io::Result<String> {
         .position(|byte| *byte == 0)
         .unwrap_or(name.len());
     Ok(String::from_utf8_lossy(&name[..end]).into_owned())
+
+/// A request to the device mapper and its answer: `struct dm_ioctl` of linux/dm-ioctl.h, with room for what follows it.
+#[repr(C)]
+pub(super) struct Mapping {
+    version: [u32; 3],
+    data_size: u32,
+    data_start: u32,
+    target_count: u32,
+    open_count: i32,
+    flags: u32,
+    event_nr: u32,
+    padding: u32,
+    /// The number of the device.
+    pub(super) dev: u64,
+    name: [u8; 128],
+    uuid: [u8; 129],
+    align: [u8; 7],
+    data: [u8; 4096],
+}
+
+impl Mapping {
+    /// What the kernel takes for the request itself.
+    const HEAD: usize = mem::offset_of!(Self, data);
+
+    /// One that names a device.
+    fn of(name: &str) -> io::Result<Self> {
+        let mut mapping = Self {
+            version: [4, 0, 0],
+            data_size: u32::try_from(mem::size_of::<Self>()).map_err(io::Error::other)?,
+            data_start: u32::try_from(Self::HEAD).map_err(io::Error::other)?,
+            target_count: 0,
+            open_count: 0,
+            flags: 0,
+            event_nr: 0,
+            padding: 0,
+            dev: 0,
+            name: [0; 128],
+            uuid: [0; 129],
+            align: [0; 7],
+            data: [0; 4096],
+        };
+        // The last byte stays NUL.
+        if name.len() >= mapping.name.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        mapping.name[..name.len()].copy_from_slice(name.as_bytes());
+        Ok(mapping)
+    }
+
+    /// The first target: its length in sectors, its type, and what the type says of it.
+    pub(super) fn first_target(&self) -> Option<(u64, String, String)> {
+        // `struct dm_target_spec` is 40 bytes, of which the last 16 are the type.
+        let start = usize::try_from(self.data_start)
+            .ok()?
+            .checked_sub(Self::HEAD)?;
+        let spec = self.data.get(start..)?;
+        let text = |bytes: &[u8]| {
+            let end = bytes.iter().position(|byte| *byte == 0);
+            String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
+        };
+        let length = u64::from_ne_bytes(*spec.get(8..)?.first_chunk()?);
+        let (kind, status) = (spec.get(24..40)?, spec.get(40..)?);
+        (self.target_count > 0).then(|| (length, text(kind), text(status)))
+    }
+}
+
+/// What the device mapper knows of the device of this name.
+pub(super) fn mapped_device(control: &File, name: &str) -> io::Result<Mapping> {
+    const DEV_STATUS: u32 = 7;
+    mapping(control, DEV_STATUS, name)
+}
+
+/// The same, with the status of what it is mapped to.
+pub(super) fn mapped_status(control: &File, name: &str) -> io::Result<Mapping> {
+    const TABLE_STATUS: u32 = 12;
+    mapping(control, TABLE_STATUS, name)
+}
+
+fn mapping(control: &File, number: u32, name: &str) -> io::Result<Mapping> {
+    const DM: u32 = 0xfd;
+    const NO_FLUSH: u32 = 1 << 11;
+    // `_IOWR` of the fixed part.
+    let opcode = (3 << 30) | (312 << 16) | (DM << 8) | number;
+    let mut mapping = Mapping::of(name)?;
+    // To flush can wait for ever where the storage does not answer.
+    mapping.flags = NO_FLUSH;
+    ioctl(control, opcode, &mut mapping)?;
+    Ok(mapping)
 }
 
 /// Nothing: no offset, no limit, no flags.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 pub mod block_device;
 pub mod clone;
 pub mod command;
+pub mod device_mapper;
 pub mod file_id;
 pub mod filesystem;
 pub mod folder;
