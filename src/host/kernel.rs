@@ -143,6 +143,7 @@ pub(super) fn zvol_name(device: &File) -> io::Result<String> {
         .position(|byte| *byte == 0)
         .unwrap_or(name.len());
     Ok(String::from_utf8_lossy(&name[..end]).into_owned())
+}
 
 /// A request to the device mapper and its answer: `struct dm_ioctl` of linux/dm-ioctl.h, with room for what follows it.
 #[repr(C)]

@@ -8,6 +8,7 @@ mod folders;
 mod health;
 mod image;
 mod ledger;
+mod lvm;
 mod shape;
 mod shelf;
 mod yard;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use btrfs::Subvolumes;
 use directory::Directories;
 use folders::Folders;
+use lvm::Lvm;
 use zfs::Zfs;
 
 use crate::config;
@@ -265,5 +267,6 @@ pub fn open(config: &config::Pool, host: &Host) -> anyhow::Result<Arc<dyn Pool>>
             Arc::new(Folders::open(name, "btrfs", &place.path, subvolumes, host)?)
         }
         config::Kind::Zfs(place) => Arc::new(Zfs::open(&name, &place.dataset, host)?),
+        config::Kind::Lvm(lvm) => Arc::new(Lvm::open(name, lvm, host)?),
     })
 }

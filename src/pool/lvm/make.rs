@@ -1,0 +1,225 @@
+//! How a logical volume comes to be: empty, as a copy, or as a snapshot.
+
+use std::fs::File;
+
+use anyhow::{Context, Result};
+
+use super::group::{Erasure, Group};
+use super::tags::{self, HALF};
+use super::{HELPER, Lvm, lv_of, snapshot_lv, volume_lv, wishes};
+use crate::host::command::Command;
+use crate::host::progress::Progress;
+use crate::host::{clone, filesystem};
+use crate::pool::Origin;
+use crate::volume::{Bytes, Record, VolumeRecord};
+
+/// A logical volume that is being made; dropped before it is whole, it is removed.
+struct Half<'a> {
+    group: &'a Group,
+    lv: &'a str,
+    kept: bool,
+}
+
+impl Half<'_> {
+    /// Makes it whole: the one step in which it begins to exist.
+    fn whole(mut self) -> Result<()> {
+        self.group.untag(self.lv, HALF)?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Half<'_> {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = self.group.remove(self.lv)
+        {
+            tracing::error!(
+                lv = self.lv,
+                error = format!("{error:#}"),
+                "left half-made, for the next attempt or start"
+            );
+        }
+    }
+}
+
+impl Lvm {
+    /// Makes a volume.
+    pub(super) fn make(
+        &self,
+        lv: &str,
+        record: &VolumeRecord,
+        origin: Option<&Origin>,
+        progress: &Progress,
+    ) -> Result<()> {
+        if self.known().halves.remove(lv) {
+            self.group.remove(lv)?;
+        }
+        match (origin, self.config.thin_pool.is_some()) {
+            (None, _) => self.make_empty(lv, record),
+            (Some(origin), true) => self.make_thin_copy(lv, record, origin),
+            (Some(origin), false) => self.make_full_copy(lv, record, origin, progress),
+        }
+    }
+
+    fn make_empty(&self, lv: &str, record: &VolumeRecord) -> Result<()> {
+        let Some(wanted) = record.filesystem else {
+            let create = self.creating(lv, record, false)?;
+            return self.group.run(&create);
+        };
+        let half = self.begin(lv, &self.creating(lv, record, true)?)?;
+        if self.config.thin_pool.is_none() {
+            // A disk gives out what was left on it; this volume is new, so nobody misses it.
+            let end = record.size.less(Bytes::MIB);
+            for start in [Bytes(0), end] {
+                let part = (start, Bytes::MIB);
+                self.group.erase(lv, Erasure::Zero, Some(part))?;
+            }
+        }
+        let (device, _) = self.group.activate(lv)?;
+        filesystem::make(&*self.group.host.tools, wanted, &device)?;
+        half.whole()
+    }
+
+    /// The `lvcreate` of an empty volume.
+    fn creating(&self, lv: &str, record: &VolumeRecord, half: bool) -> Result<Command> {
+        let create = tagged("lvcreate", lv, record, half)?;
+        let size = format!("{}b", record.size.0);
+        Ok(match &self.config.thin_pool {
+            // One that is to be filled gets its device at once.
+            Some(pool) => create
+                .args(["--activate", if half { "y" } else { "n" }])
+                .args(["--virtualsize", &size])
+                .args(["--thinpool", &self.group.path(pool)]),
+            None => wishes::spread(create, &record.wishes)?
+                .args(["--wipesignatures", "y", "--zero", "y"])
+                .args(["--size", &size, &self.group.name]),
+        })
+    }
+
+    /// A snapshot of a thin volume or snapshot is a volume as good as any.
+    fn make_thin_copy(&self, lv: &str, record: &VolumeRecord, origin: &Origin) -> Result<()> {
+        let (from, grows) = (lv_of_origin(origin), record.size > origin.size());
+        let half = grows || record.filesystem.is_some_and(filesystem::has_identity);
+        let create = tagged("lvcreate", lv, record, half)?
+            .args(["--snapshot", "--setactivationskip", "n"])
+            .arg(self.group.path(&from));
+        if !half {
+            return self.group.run(&create);
+        }
+        let half = self.begin(lv, &create)?;
+        if grows {
+            self.group.extend(lv, record.size)?;
+        }
+        self.adopt(lv, record)?;
+        half.whole()
+    }
+
+    /// A thick volume shares nothing: a copy is read from a classic snapshot, and written.
+    fn make_full_copy(
+        &self,
+        lv: &str,
+        record: &VolumeRecord,
+        origin: &Origin,
+        progress: &Progress,
+    ) -> Result<()> {
+        let half = self.begin(lv, &self.creating(lv, record, true)?)?;
+        // What is blank in the source is not written.
+        self.group.erase(lv, Erasure::Zero, None)?;
+        match origin {
+            Origin::Snapshot(snapshot) => {
+                self.copy(&snapshot_lv(&snapshot.id.name), lv, origin.size(), progress)?;
+            }
+            Origin::Volume(volume, _) => {
+                let helper = lv_of(HELPER, &lv[2..]);
+                let snapshot = self
+                    .snapshotting(&helper, &volume_lv(volume))
+                    .args(["--addtag", HALF]);
+                let helping = self.begin(&helper, &snapshot)?;
+                self.copy(&helper, lv, origin.size(), progress)?;
+                drop(helping);
+            }
+        }
+        self.adopt(lv, record)?;
+        half.whole()
+    }
+
+    fn copy(&self, from: &str, to: &str, size: Bytes, progress: &Progress) -> Result<()> {
+        let open = |lv: &str, write: bool| {
+            let (device, _) = self.group.activate(lv)?;
+            let opened = File::options().read(true).write(write).open(&device);
+            opened.with_context(|| format!("opening {}", device.display()))
+        };
+        let (source, target) = (open(from, false)?, open(to, true)?);
+        progress.expect(size);
+        clone::copy_device(&self.group.host.gate, &source, &target, size, progress).with_context(
+            || {
+                format!(
+                    "copying {} to {}",
+                    self.group.path(from),
+                    self.group.path(to)
+                )
+            },
+        )
+    }
+
+    /// Gives a copied filesystem an identity with which it can be mounted beside its source.
+    fn adopt(&self, lv: &str, record: &VolumeRecord) -> Result<()> {
+        match record.filesystem {
+            Some(found) if filesystem::has_identity(found) => {
+                let (device, _) = self.group.activate(lv)?;
+                filesystem::renew_identity(&self.group.host.gate, found, &device)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a snapshot of a volume.
+    pub(super) fn take<R: Record>(&self, lv: &str, of: &str, record: &R) -> Result<()> {
+        if self.known().halves.remove(lv) {
+            self.group.remove(lv)?;
+        }
+        let tags = tags::of(record)?;
+        let create = tags.iter().fold(self.snapshotting(lv, of), |create, tag| {
+            create.args(["--addtag", tag])
+        });
+        self.group.run(&create)
+    }
+
+    fn snapshotting(&self, lv: &str, of: &str) -> Command {
+        let create = Group::command("lvcreate")
+            .args(["--snapshot", "--name", lv])
+            .arg(self.group.path(of));
+        if self.config.thin_pool.is_some() {
+            return create;
+        }
+        let percent = self.config.snapshot_percent;
+        create.args(["--extents", &format!("{percent}%ORIGIN")])
+    }
+
+    fn begin<'a>(&'a self, lv: &'a str, create: &Command) -> Result<Half<'a>> {
+        self.group.run(create)?;
+        Ok(Half {
+            group: &self.group,
+            lv,
+            kept: false,
+        })
+    }
+}
+
+fn lv_of_origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Volume(volume, _) => volume_lv(volume),
+        Origin::Snapshot(snapshot) => snapshot_lv(&snapshot.id.name),
+    }
+}
+
+fn tagged<R: Record>(tool: &str, lv: &str, record: &R, half: bool) -> Result<Command> {
+    let tags = tags::of(record)?;
+    let mark = half.then(|| HALF.to_owned());
+    let command = Group::command(tool).args(["--name", lv]);
+    Ok(tags
+        .iter()
+        .chain(&mark)
+        .fold(command, |command, tag| command.args(["--addtag", tag])))
+}

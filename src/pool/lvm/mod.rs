@@ -1,0 +1,304 @@
+//! LVM pools: a volume is a logical volume, in a thin pool or thick, and its record is in its tags.
+//!
+//! ```text
+//! v-<name>             a volume
+//! s-<name>             a snapshot
+//! h-<name>             what a volume is copied from; ends with the copying
+//! r-<name>.<number>    a volume that was deleted: it is erased, or stays below its classic snapshots
+//! ```
+//!
+//! A command of LVM happens or does not; what needs a second one has the tag `orlop-half` until its last, and is removed
+//! at the next start if that never came. The size of a volume is that of its logical volume, so that it grows in one
+//! step. All other records are in tags (`tags.rs`). LVs that have none are somebody else's and left alone.
+//!
+//! A filesystem is never frozen for a snapshot: the device mapper does it by itself, and under the freeze of another
+//! a classic snapshot is left behind broken.
+
+mod group;
+mod make;
+mod report;
+mod retire;
+mod tags;
+mod thin;
+mod verbs;
+mod watch;
+mod wishes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+
+use super::Capacity;
+use super::ledger::{Ledger, Promise};
+use crate::config;
+use crate::host::folder::Folder;
+use crate::host::{Host, device_mapper};
+use crate::volume::{
+    self, Bytes, Error, PoolName, Record, SnapshotName, Volume, VolumeId, VolumeName, VolumeRecord,
+};
+use group::Group;
+use report::Lv;
+use retire::Retired;
+use thin::Thin;
+use watch::Watch;
+
+/// How the names of logical volumes begin, by what they are.
+const VOLUME: &str = "v-";
+const SNAPSHOT: &str = "s-";
+const HELPER: &str = "h-";
+
+/// A pool of logical volumes.
+pub(super) struct Lvm {
+    name: PoolName,
+    config: config::Lvm,
+    group: Group,
+    /// What all sizes are a multiple of.
+    extent: Bytes,
+    known: Mutex<Known>,
+    ledger: Ledger,
+    retired: Arc<Retired>,
+    watch: Watch,
+    _lock: File,
+}
+
+/// What was last seen; LVM is asked at each use, but for the sum of all sizes.
+#[derive(Debug, Default)]
+struct Known {
+    /// The sizes of all volumes.
+    sizes: BTreeMap<String, Bytes>,
+    /// What an attempt in this process left half-made.
+    halves: BTreeSet<String>,
+}
+
+impl Lvm {
+    /// Opens the pool, and keeps it for this process.
+    ///
+    /// # Errors
+    /// A volume group or a thin pool that is not there, or that another process keeps.
+    pub(super) fn open(name: PoolName, config: &config::Lvm, host: &Host) -> Result<Self> {
+        let lock = lock(config, host).with_context(|| format!("pool {name}"))?;
+        let group = Group {
+            host: host.clone(),
+            name: config.volume_group.clone(),
+        };
+        let state = group.state().with_context(|| format!("pool {name}"))?;
+        if let Some(pool) = &config.thin_pool {
+            prepare(&group, pool).with_context(|| format!("pool {name}"))?;
+        }
+        let retired = Arc::new(Retired::new(group.clone()));
+        let watch = Watch::start(&name, config, &group, &state)?;
+        let pool = Self {
+            extent: state.extent,
+            config: config.clone(),
+            known: Mutex::default(),
+            ledger: Ledger::default(),
+            _lock: lock,
+            name,
+            group,
+            retired,
+            watch,
+        };
+        pool.sweep()?;
+        Ok(pool)
+    }
+
+    /// Removes what earlier processes left half-made, and ends in the background what they left half-removed.
+    fn sweep(&self) -> Result<()> {
+        let all = self.group.all()?;
+        let ours: Vec<_> = all.iter().filter(|lv| self.has(lv)).collect();
+        for lv in ours.iter().filter(|lv| lv.is_half()) {
+            tracing::warn!(lv = %lv.name, "removing what an earlier process left half-made");
+            if let Err(error) = self.group.remove(&lv.name) {
+                tracing::error!(lv = %lv.name, error = format!("{error:#}"), "it stays for now");
+            }
+        }
+        self.remember_all(&all);
+        let left = ours.iter().filter(|lv| Retired::is_one(&lv.name));
+        self.retired.end_all(left.map(|lv| (*lv).clone()).collect())
+    }
+
+    /// Whether a logical volume is in this pool and not in another on the same volume group, and made by us.
+    fn has(&self, lv: &Lv) -> bool {
+        lv.pool == self.config.thin_pool.as_deref().unwrap_or_default()
+            && (lv.is_ours() || lv.is_half())
+    }
+
+    /// The logical volume of this name, if it is a whole one of the pool's.
+    ///
+    /// # Errors
+    /// One that is not ours has the name.
+    fn look(&self, name: &str) -> Result<Option<Lv>> {
+        let Some(lv) = self.group.find(name)? else {
+            self.known().sizes.remove(name);
+            return Ok(None);
+        };
+        let pool = self.config.thin_pool.as_deref().unwrap_or_default();
+        if lv.is_half() {
+            self.known().halves.insert(name.to_owned());
+            return Ok(None);
+        }
+        if lv.pool != pool && lv.is_ours() {
+            return Ok(None);
+        }
+        ensure!(
+            self.has(&lv),
+            "{} has no record: its data is untouched; restore its tags, or rename or remove it",
+            self.group.path(name)
+        );
+        Ok(Some(lv))
+    }
+
+    /// The whole volumes or snapshots among all logical volumes, in the order of their names.
+    fn whole<'a, R: Record>(
+        &'a self,
+        all: &'a [Lv],
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a str, R)> {
+        let mut lvs: Vec<_> = all
+            .iter()
+            .filter(|lv| self.has(lv) && !lv.is_half())
+            .filter_map(|lv| Some((lv.name.strip_prefix(prefix)?, lv)))
+            .collect();
+        lvs.sort_unstable_by_key(|(name, _)| *name);
+        lvs.into_iter()
+            .filter_map(|(name, lv)| match lv.record::<R>() {
+                Ok(record) => Some((name, record)),
+                Err(error) => {
+                    tracing::error!(lv = %lv.name, error = format!("{error:#}"), "left out of a list");
+                    None
+                }
+            })
+    }
+
+    /// Keeps room for this much more while it is made.
+    fn reserve(&self, size: Bytes) -> volume::Result<Promise<'_>> {
+        self.refuse_full()?;
+        self.ledger.reserve(size, |reserved| self.room(reserved)).map_err(|room| match room {
+            Ok(Capacity { total, promised, available }) => Error::Full(format!(
+                "pool {} has room for {available} (of {total}, {promised} are promised to volumes), not for {size}",
+                self.name
+            )),
+            Err(error) => error.into(),
+        })
+    }
+
+    /// Refuses to make anything in a thin pool that is nearly full.
+    fn refuse_full(&self) -> volume::Result<()> {
+        let Some(pool) = &self.config.thin_pool else {
+            return Ok(());
+        };
+        match self.refusal(&Thin::of(&self.group, pool)?) {
+            Some(reason) => Err(Error::Full(format!("pool {}: {reason}", self.name))),
+            None => Ok(()),
+        }
+    }
+
+    fn refusal(&self, thin: &Thin) -> Option<String> {
+        let config = &self.config;
+        thin.refusal(
+            &config.place(),
+            config.max_data_percent,
+            config.max_metadata_percent,
+        )
+    }
+
+    fn room(&self, reserved: Bytes) -> Result<Capacity> {
+        let promised = self.promised().plus(reserved);
+        let Some(pool) = &self.config.thin_pool else {
+            let state = self.group.state()?;
+            return Ok(Capacity {
+                total: state.size,
+                promised,
+                available: state.free.less(reserved),
+            });
+        };
+        let thin = Thin::of(&self.group, pool)?;
+        let may_promise = Bytes(thin.size.0 / 100).times(self.config.overcommit_percent);
+        Ok(Capacity {
+            total: thin.size,
+            promised,
+            available: if self.refusal(&thin).is_some() {
+                Bytes(0)
+            } else {
+                may_promise.less(promised)
+            },
+        })
+    }
+
+    fn promised(&self) -> Bytes {
+        let known = self.known();
+        known
+            .sizes
+            .values()
+            .fold(Bytes(0), |sum, size| sum.plus(*size))
+    }
+
+    /// Forgets what is no longer, so that its promise ends.
+    fn remember_all(&self, all: &[Lv]) {
+        let volumes = self.whole::<VolumeRecord>(all, VOLUME);
+        let sizes = volumes.map(|(name, record)| (lv_of(VOLUME, name), record.size));
+        let sizes = sizes.collect();
+        self.known().sizes = sizes;
+    }
+
+    fn volume(&self, name: &VolumeName, record: VolumeRecord) -> Volume {
+        self.known()
+            .sizes
+            .insert(lv_of(VOLUME, name.as_str()), record.size);
+        Volume {
+            id: VolumeId {
+                pool: self.name.clone(),
+                name: name.clone(),
+            },
+            record,
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Each change of it is one insertion or removal: a panic elsewhere can not have spoilt it.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn lv_of(prefix: &str, name: &str) -> String {
+    format!("{prefix}{name}")
+}
+
+fn volume_lv(volume: &Volume) -> String {
+    lv_of(VOLUME, volume.id.name.as_str())
+}
+
+fn snapshot_lv(name: &SnapshotName) -> String {
+    lv_of(SNAPSHOT, name.as_str())
+}
+
+/// Keeps the pool by a file where LVM has its own locks: whoever works on one volume group must share that place.
+fn lock(config: &config::Lvm, host: &Host) -> Result<File> {
+    let run = Folder::open(Path::new("/run"), host.gate.clone())?;
+    let locks = run.ensure_folder("lock")?.ensure_folder("lvm")?;
+    locks.lock(&format!("orlop_{}", config.place().replace('/', "_")))
+}
+
+/// Makes sure that a thin pool is active, gives out blank blocks only, and fails a write for which there is no room.
+fn prepare(group: &Group, pool: &str) -> Result<()> {
+    let found = group.thin_pool(pool)?;
+    let path = group.path(pool);
+    ensure!(
+        found.zero == "zero",
+        "thin pool {path} gives out blocks with what others left in them: run `lvchange --zero y {path}`"
+    );
+    if found.when_full != "error" {
+        let change = Group::command("lvchange").args(["--errorwhenfull", "y"]);
+        group.run(&change.arg(&path))?;
+    }
+    if device_mapper::find(&group.mapped(pool))?.is_none() {
+        let activate = Group::command("lvchange").args(["--activate", "y"]);
+        if let Err(error) = group.run(&activate.arg(&path)) {
+            tracing::error!(pool = %path, error = format!("{error:#}"), "the thin pool can not be activated");
+        }
+    }
+    Ok(())
+}

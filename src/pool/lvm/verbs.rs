@@ -1,0 +1,285 @@
+//! What a pool does, done with logical volumes.
+
+use std::path::Path;
+
+use super::thin::Thin;
+use super::{Lvm, SNAPSHOT, VOLUME, lv_of, snapshot_lv, volume_lv, watch, wishes};
+use crate::host::device_mapper;
+use crate::host::mount::Entry;
+use crate::host::progress::Progress;
+use crate::pool::{Attached, Capacity, Device, Fault, Origin, Pool, Severity, Usage, shape};
+use crate::volume::{
+    self, Access, Class, Error, Filesystem, Layout, PoolName, Shape, Snapshot, SnapshotId,
+    SnapshotName, SnapshotRecord, Volume, VolumeName, VolumeRecord,
+};
+
+impl Pool for Lvm {
+    fn name(&self) -> &PoolName {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "lvm"
+    }
+
+    fn place(&self) -> String {
+        self.config.place()
+    }
+
+    fn enforces(&self) -> bool {
+        true
+    }
+
+    fn shape(&self, class: &Class, origin: Option<&Origin>) -> volume::Result<Shape> {
+        wishes::check(&class.wishes, self.config.thin_pool.is_some())?;
+        if let Some(asked) = class.layout.filter(|asked| *asked != Layout::Device) {
+            return Err(Error::Invalid(format!(
+                "pool {} is of devices, and has no {}: leave `layout` out",
+                self.name,
+                asked.name()
+            )));
+        }
+        let filesystem = match (origin, class.access) {
+            (Some(origin), _) => shape::of_origin(class, origin, "")?.1,
+            (None, Access::Block) => None,
+            (None, Access::Mount) => Some(class.filesystem.unwrap_or(Filesystem::Ext4)),
+        };
+        Ok(Shape {
+            layout: Layout::Device,
+            filesystem,
+            least: filesystem.map_or(self.extent, |filesystem| {
+                filesystem.least().max(self.extent)
+            }),
+            grain: self.extent,
+        })
+    }
+
+    fn capacity(&self) -> volume::Result<Capacity> {
+        Ok(self.room(self.ledger.reserved())?)
+    }
+
+    fn find(&self, name: &VolumeName) -> volume::Result<Option<Volume>> {
+        let Some(lv) = self.look(&lv_of(VOLUME, name.as_str()))? else {
+            return Ok(None);
+        };
+        let record = lv
+            .record()
+            .map_err(|error| self.unreadable(&lv.name, error))?;
+        Ok(Some(self.volume(name, record)))
+    }
+
+    fn page(&self, after: Option<&VolumeName>, most: usize) -> volume::Result<Vec<Volume>> {
+        let all = self.group.all()?;
+        self.remember_all(&all);
+        let later = |name: &str| after.is_none_or(|after| name > after.as_str());
+        Ok(self
+            .whole::<VolumeRecord>(&all, VOLUME)
+            .filter(|(name, _)| later(name))
+            .filter_map(|(name, record)| Some(self.volume(&name.parse().ok()?, record)))
+            .take(most)
+            .collect())
+    }
+
+    fn create(
+        &self,
+        name: &VolumeName,
+        record: VolumeRecord,
+        origin: Option<&Origin>,
+        progress: &Progress,
+    ) -> volume::Result<Volume> {
+        let _room = self.reserve(record.size)?;
+        self.make(&lv_of(VOLUME, name.as_str()), &record, origin, progress)?;
+        Ok(self.volume(name, record))
+    }
+
+    fn delete(&self, volume: &Volume) -> volume::Result<()> {
+        let lv = volume_lv(volume);
+        let thin = self.config.thin_pool.is_some();
+        let erased = wishes::erasure(&volume.record.wishes, thin)?.is_some();
+        if erased || !thin {
+            if let Some(found) = self.group.find(&lv)? {
+                self.retired.retire(found)?;
+            }
+        } else {
+            self.group.remove(&lv)?;
+        }
+        self.known().sizes.remove(&lv);
+        Ok(())
+    }
+
+    fn grow(&self, volume: &Volume, size: volume::Bytes) -> volume::Result<Volume> {
+        let _room = self.reserve(size.less(volume.record.size))?;
+        let lv = volume_lv(volume);
+        self.refuse_origin(&lv, volume)?;
+        self.group.extend(&lv, size)?;
+        let record = VolumeRecord {
+            size,
+            ..volume.record.clone()
+        };
+        Ok(self.volume(&volume.id.name, record))
+    }
+
+    fn find_snapshot(&self, name: &SnapshotName) -> volume::Result<Option<Snapshot>> {
+        let Some(lv) = self.look(&snapshot_lv(name))? else {
+            return Ok(None);
+        };
+        let record = lv
+            .record()
+            .map_err(|error| self.unreadable(&lv.name, error))?;
+        Ok(Some(snapshot(name, record)))
+    }
+
+    fn page_of_snapshots(
+        &self,
+        after: Option<&SnapshotName>,
+        most: usize,
+    ) -> volume::Result<Vec<Snapshot>> {
+        let all = self.group.all()?;
+        let later = |name: &str| after.is_none_or(|after| name > after.as_str());
+        Ok(self
+            .whole::<SnapshotRecord>(&all, SNAPSHOT)
+            .filter(|(name, _)| later(name))
+            .filter_map(|(name, record)| Some(snapshot(&name.parse().ok()?, record)))
+            .take(most)
+            .collect())
+    }
+
+    fn snapshot(
+        &self,
+        volume: &Volume,
+        name: &SnapshotName,
+        record: SnapshotRecord,
+        _mounted_at: Option<&Path>,
+        _progress: &Progress,
+    ) -> volume::Result<Snapshot> {
+        self.refuse_full()?;
+        self.take(&snapshot_lv(name), &volume_lv(volume), &record)?;
+        Ok(snapshot(name, record))
+    }
+
+    fn delete_snapshot(&self, snapshot: &Snapshot) -> volume::Result<()> {
+        let lv = snapshot_lv(&snapshot.id.name);
+        if self.config.thin_pool.is_some() {
+            return Ok(self.group.remove(&lv)?);
+        }
+        let origin = self.group.find(&lv)?.map(|found| found.origin);
+        self.group.remove(&lv)?;
+        Ok(self.retired.released(&origin.unwrap_or_default())?)
+    }
+
+    fn attached(&self, volume: &Volume) -> volume::Result<Option<Attached>> {
+        let device = self.group.device(&volume_lv(volume))?;
+        Ok(device.map(|(path, rdev)| attached(path, rdev)))
+    }
+
+    fn attach(&self, volume: &Volume) -> volume::Result<Attached> {
+        let (path, rdev) = self.group.activate(&volume_lv(volume))?;
+        Ok(attached(path, rdev))
+    }
+
+    fn detach(&self, volume: &Volume) -> volume::Result<()> {
+        Ok(self.group.deactivate(&volume_lv(volume))?)
+    }
+
+    fn usage(&self, _volume: &Volume) -> volume::Result<Option<Usage>> {
+        Ok(None)
+    }
+
+    fn recognise(&self, mount: &Entry) -> Option<VolumeName> {
+        // A device node that was bound is a file of its own; a filesystem has the number of its device, or names it.
+        let bound = mount.root.file_name().and_then(|node| node.to_str());
+        let source = Path::new(&mount.source)
+            .file_name()
+            .and_then(|node| node.to_str());
+        let named =
+            |node: &str| device_mapper::name_of_node(node).unwrap_or_else(|| node.to_owned());
+        let volume = |mapped: String| {
+            let lv = self.group.unmapped(&mapped)?;
+            lv.strip_prefix(VOLUME)?.parse().ok()
+        };
+        let of_filesystem = device_mapper::name_of(mount.dev).and_then(volume);
+        of_filesystem
+            .or_else(|| bound.map(named).and_then(volume))
+            .or_else(|| source.map(named).and_then(volume))
+    }
+
+    fn interrupted(&self) -> &[VolumeName] {
+        &[]
+    }
+
+    fn holds(&self, _path: &Path) -> bool {
+        false
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = self.watch.group_faults();
+        if let Some(pool) = &self.config.thin_pool {
+            match Thin::of(&self.group, pool) {
+                Ok(thin) => faults.extend(thin.faults(
+                    &self.config.place(),
+                    self.config.max_data_percent,
+                    self.config.max_metadata_percent,
+                )),
+                Err(error) => faults.push(watch::inactive(&error)),
+            }
+        }
+        let stuck = self.retired.stuck();
+        if let Some(first) = stuck.first() {
+            faults.push(Fault {
+                severity: Severity::Degraded,
+                reason: "TrashNotEmpty",
+                message: format!(
+                    "{} deleted volumes could not be removed, {} among them: look why with `lvremove`",
+                    stuck.len(),
+                    self.group.path(first)
+                ),
+            });
+        }
+        faults
+    }
+
+    fn volume_faults(&self, _volume: &Volume) -> Vec<Fault> {
+        Vec::new()
+    }
+}
+
+impl Lvm {
+    /// LVM resizes no volume that has classic snapshots while it is active.
+    fn refuse_origin(&self, lv: &str, volume: &Volume) -> volume::Result<()> {
+        if self.config.thin_pool.is_some() || self.group.snapshots_of(lv)?.is_empty() {
+            return Ok(());
+        }
+        if device_mapper::find(&self.group.mapped(lv))?.is_none() {
+            return Ok(());
+        }
+        Err(Error::InUse(format!(
+            "volume {} is in use and has snapshots, and LVM grows no such volume: unstage it, or delete its snapshots",
+            volume.id
+        )))
+    }
+
+    fn unreadable(&self, lv: &str, error: anyhow::Error) -> Error {
+        let path = self.group.path(lv);
+        Error::Host(error.context(format!(
+            "reading the record of {path}: mend its tags with `lvchange`, or remove it"
+        )))
+    }
+}
+
+fn attached(path: std::path::PathBuf, rdev: u64) -> Attached {
+    Attached::Device(Device {
+        path,
+        rdev,
+        open: None,
+    })
+}
+
+fn snapshot(name: &SnapshotName, record: SnapshotRecord) -> Snapshot {
+    Snapshot {
+        id: SnapshotId {
+            volume: record.volume.clone(),
+            name: name.clone(),
+        },
+        record,
+    }
+}

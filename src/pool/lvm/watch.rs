@@ -1,0 +1,204 @@
+//! Looks after a pool while nobody asks: extends a thin pool in time, and says in the log what goes wrong with it.
+
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::group::Group;
+use super::report::Vg;
+use super::thin::{Mode, Share, Thin};
+use crate::config::{self, AutoGrow};
+use crate::pool::{Fault, Severity};
+use crate::volume::{Bytes, PoolName};
+
+/// How often the kernel is asked for the state of a thin pool.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How many of them pass until LVM is asked for the state of the volume group, which takes a process.
+const TICKS_FOR_GROUP: u32 = 15;
+
+/// In what a thin pool keeps account, as the kernel counts it.
+const METADATA_BLOCK: Bytes = Bytes(4096);
+
+/// The watcher of one pool; dropped, it ends.
+pub(super) struct Watch {
+    group_faults: Arc<Mutex<Vec<Fault>>>,
+    _stop: Sender<()>,
+}
+
+/// What the thread works on.
+struct Watcher {
+    pool: PoolName,
+    config: config::Lvm,
+    group: Group,
+    group_faults: Arc<Mutex<Vec<Fault>>>,
+    /// The reasons that were told last.
+    told: Vec<&'static str>,
+    /// Whether it was told that the volume group has no space left to extend with.
+    is_spent: bool,
+}
+
+impl Watch {
+    /// Starts watching; `state` is what the group was seen as just now.
+    pub(super) fn start(
+        pool: &PoolName,
+        config: &config::Lvm,
+        group: &Group,
+        state: &Vg,
+    ) -> Result<Self> {
+        let group_faults = Arc::new(Mutex::new(faults_of(&group.name, state)));
+        let mut watcher = Watcher {
+            pool: pool.clone(),
+            config: config.clone(),
+            group: group.clone(),
+            group_faults: Arc::clone(&group_faults),
+            told: Vec::new(),
+            is_spent: false,
+        };
+        let (stop, stopped) = mpsc::channel();
+        thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || {
+                for tick in 1_u32.. {
+                    watcher.look(tick.is_multiple_of(TICKS_FOR_GROUP));
+                    if stopped.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout) {
+                        return;
+                    }
+                }
+            })
+            .context("starting the thread that watches the pool")?;
+        Ok(Self {
+            group_faults,
+            _stop: stop,
+        })
+    }
+
+    /// What is wrong with the volume group, as it was last seen.
+    pub(super) fn group_faults(&self) -> Vec<Fault> {
+        locked(&self.group_faults).clone()
+    }
+}
+
+impl Watcher {
+    fn look(&mut self, at_group: bool) {
+        if at_group {
+            let faults = match self.group.state() {
+                Ok(state) => faults_of(&self.group.name, &state),
+                Err(error) => vec![Fault {
+                    severity: Severity::Inaccessible,
+                    reason: "VolumeGroupUnreadable",
+                    message: format!("{error:#}"),
+                }],
+            };
+            *locked(&self.group_faults) = faults;
+        }
+        let mut faults = locked(&self.group_faults).clone();
+        if let Some(pool) = self.config.thin_pool.clone() {
+            match Thin::of(&self.group, &pool) {
+                Ok(thin) => {
+                    self.extend(&pool, &thin);
+                    faults.extend(thin.faults(
+                        &self.config.place(),
+                        self.config.max_data_percent,
+                        self.config.max_metadata_percent,
+                    ));
+                }
+                Err(error) => faults.push(inactive(&error)),
+            }
+        }
+        self.tell(&faults);
+    }
+
+    /// Says what has become wrong, and what no longer is.
+    fn tell(&mut self, faults: &[Fault]) {
+        let now: Vec<_> = faults.iter().map(|fault| fault.reason).collect();
+        for fault in faults {
+            if !self.told.contains(&fault.reason) {
+                tracing::error!(pool = %self.pool, reason = fault.reason, "{}", fault.message);
+            }
+        }
+        for reason in self.told.iter().filter(|reason| !now.contains(reason)) {
+            tracing::info!(pool = %self.pool, reason, "the pool has recovered");
+        }
+        self.told = now;
+    }
+
+    /// Extends a thin pool that is nearly full, where the pools file wants it.
+    fn extend(&mut self, pool: &str, thin: &Thin) {
+        let Some(AutoGrow {
+            at_percent,
+            by_percent,
+        }) = self.config.auto_grow
+        else {
+            return;
+        };
+        let due = |share: Share| share.percent() >= at_percent;
+        let parts = [
+            (due(thin.data), "--size", thin.size),
+            (
+                due(thin.metadata),
+                "--poolmetadatasize",
+                METADATA_BLOCK.times(thin.metadata.total),
+            ),
+        ];
+        // What has failed is not mended by more space.
+        if thin.needs_check || thin.mode == Mode::Failed {
+            return;
+        }
+        for (_, option, size) in parts.iter().filter(|(due, ..)| *due) {
+            let by = Bytes(size.0 / 100).times(by_percent);
+            if let Err(error) = self.extend_by(pool, option, by) {
+                tracing::error!(pool = %self.pool, error = format!("{error:#}"), "the thin pool could not be extended");
+            }
+        }
+    }
+
+    fn extend_by(&mut self, pool: &str, option: &str, by: Bytes) -> Result<()> {
+        let state = self.group.state()?;
+        let by = by.round_up(state.extent).min(state.free);
+        if by == Bytes(0) {
+            if !self.is_spent {
+                tracing::error!(pool = %self.pool, "the thin pool is nearly full, and so is its volume group: add a disk");
+            }
+            self.is_spent = true;
+            return Ok(());
+        }
+        self.is_spent = false;
+        let path = self.group.path(pool);
+        let extend = Group::command("lvextend").args([option, &format!("+{}b", by.0), &path]);
+        self.group.run(&extend)?;
+        tracing::info!(pool = %self.pool, %by, option, "thin pool extended");
+        Ok(())
+    }
+}
+
+/// That a thin pool can not be asked how it is.
+pub(super) fn inactive(error: &anyhow::Error) -> Fault {
+    Fault {
+        severity: Severity::Inaccessible,
+        reason: "ThinPoolInactive",
+        message: format!("{error:#}"),
+    }
+}
+
+fn faults_of(group: &str, state: &Vg) -> Vec<Fault> {
+    if state.missing == 0 {
+        return Vec::new();
+    }
+    vec![Fault {
+        severity: Severity::Degraded,
+        reason: "DisksMissing",
+        message: format!(
+            "volume group {group} misses {} of its disks: bring them back; nothing can be made or changed in it until then",
+            state.missing
+        ),
+    }]
+}
+
+fn locked(faults: &Mutex<Vec<Fault>>) -> MutexGuard<'_, Vec<Fault>> {
+    // It is only ever replaced whole.
+    faults.lock().unwrap_or_else(PoisonError::into_inner)
+}
