@@ -18,7 +18,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use payload::{Payload, Suite};
 
 /// The test targets of which the ignored tests run here.
-const SUITES: [&str; 1] = ["guest"];
+const SUITES: [&str; 2] = ["guest", "pools"];
 
 /// How long one test may take, in a guest whose processor is emulated.
 const LIMIT: Duration = Duration::from_secs(400);

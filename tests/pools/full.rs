@@ -1,14 +1,16 @@
 //! A disk that is full only when the bytes come: no promise was broken, and still there is no room.
 
 use std::fs::{self, File};
+use std::sync::Arc;
 
 use orlop::host::namespace;
 use orlop::volume::{Bytes, Error};
 use rustix::fs::{FallocateFlags, fallocate};
 
+use crate::support::home::Home;
 use crate::support::verbs::Form;
 use crate::support::{LoopFs, skipped};
-use crate::trial::{Kind, Trial};
+use crate::trial::Trial;
 
 /// What the volume holds: more than is left, and than the filesystem keeps for root.
 const CONTENT: usize = 64 << 20;
@@ -23,22 +25,22 @@ fn a_copy_that_finds_the_disk_full_leaves_nothing() {
     }
     let desk = tempfile::tempdir().expect("a temporary directory can be made");
     namespace::in_own_mounts(|| {
-        let Some(home) = LoopFs::new("ext4") else {
+        let Some(below) = LoopFs::new("ext4") else {
             return;
         };
-        let kind = Kind {
-            home: Some("ext4"),
-            form: Form::TREE,
+        let (place, ballast) = (below.path().join("pool"), below.path().join("ballast"));
+        let home = Home::Folders {
+            disk: below,
             btrfs: false,
         };
-        let trial = Trial::new(kind, home.path().join("pool"), desk.path().join("desk"));
+        let trial = Trial::new(Arc::new(home), Form::TREE, place, desk.path().join("desk"));
         let node = trial.node();
         let volume = node.create(&trial.form.spec("one", Bytes::MIB));
         let volume = volume.expect("there is room");
         let shown = trial.show(&volume);
         fs::write(shown.target.join("large"), vec![1; CONTENT]).expect("there is room");
         let free = node.capacity(trial.form).available.0;
-        let ballast = File::create(home.path().join("ballast")).expect("there is room");
+        let ballast = File::create(ballast).expect("there is room");
         fallocate(&ballast, FallocateFlags::empty(), 0, free - LEFT).expect("there is room");
 
         let cloned = node.create(&trial.form.cloned("two", Bytes::MIB, &volume));

@@ -15,6 +15,10 @@ use crate::trial::{Claim, LARGER, Trial, USUAL};
 pub(crate) const CLAIMS: &[Claim] = claims![
     a_new_process_finds_what_the_last_one_made,
     a_second_process_is_refused,
+];
+
+/// Those about folders.
+pub(crate) const CLAIMS_OF_FOLDERS: &[Claim] = claims![
     a_record_that_can_not_be_read_is_told_and_hides_no_other,
     a_snapshot_whose_record_can_not_be_read_is_told_and_hides_no_other,
     a_volume_removed_by_hand_is_gone_with_its_promise,

@@ -4,6 +4,7 @@ mod copies;
 mod fake;
 mod full;
 mod kept;
+mod lvm;
 mod shown;
 #[path = "../support/mod.rs"]
 mod support;
@@ -12,36 +13,25 @@ mod volumes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use orlop::host::namespace;
 use orlop::volume::Filesystem;
+use support::home::{Ground, Home};
+use support::skipped;
 use support::verbs::Form;
-use support::{LoopFs, skipped};
-use trial::{Claim, Kind, Trial};
+use trial::{Claim, Trial};
 
-/// The size of the filesystem below each pool.
-const HOME: u64 = 4 << 30;
-
-const fn directory(home: &'static str, form: Form) -> Kind {
-    Kind {
-        home: Some(home),
-        form,
-        btrfs: false,
-    }
-}
+const EXT4: Ground = Ground::Directory("ext4");
+const XFS: Ground = Ground::Directory("xfs");
 
 #[test]
 fn a_pool_in_memory_conforms() {
-    let kind = Kind {
-        home: None,
-        form: Form::TREE,
-        btrfs: false,
-    };
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
 
     try_all(
-        kind,
-        dir.path(),
+        &Arc::new(Home::Memory),
+        Form::TREE,
         dir.path(),
         &[volumes::CLAIMS, copies::CLAIMS],
     );
@@ -49,86 +39,125 @@ fn a_pool_in_memory_conforms() {
 
 #[test]
 fn trees_on_ext4_conform() {
-    conforms(directory("ext4", Form::TREE));
+    folders_conform(EXT4, Form::TREE);
 }
 
 #[test]
 fn trees_on_xfs_conform() {
-    conforms(directory("xfs", Form::TREE));
+    folders_conform(XFS, Form::TREE);
 }
 
 #[test]
 fn trees_on_tmpfs_conform() {
-    conforms(directory("tmpfs", Form::TREE));
+    folders_conform(Ground::Directory("tmpfs"), Form::TREE);
 }
 
 #[test]
 fn images_of_ext4_on_ext4_conform() {
-    conforms(directory("ext4", Form::image(Filesystem::Ext4)));
+    folders_conform(EXT4, Form::image(Filesystem::Ext4));
 }
 
 #[test]
 fn images_of_xfs_on_ext4_conform() {
-    conforms(directory("ext4", Form::image(Filesystem::Xfs)));
+    folders_conform(EXT4, Form::image(Filesystem::Xfs));
 }
 
 #[test]
 fn images_of_btrfs_on_ext4_conform() {
-    conforms(directory("ext4", Form::image(Filesystem::Btrfs)));
+    folders_conform(EXT4, Form::image(Filesystem::Btrfs));
 }
 
 #[test]
 fn images_of_ext4_on_xfs_conform() {
-    conforms(directory("xfs", Form::image(Filesystem::Ext4)));
+    folders_conform(XFS, Form::image(Filesystem::Ext4));
 }
 
 #[test]
 fn block_volumes_on_ext4_conform() {
-    conforms(directory("ext4", Form::BLOCK));
+    folders_conform(EXT4, Form::BLOCK);
 }
 
 #[test]
 fn block_volumes_on_xfs_conform() {
-    conforms(directory("xfs", Form::BLOCK));
+    folders_conform(XFS, Form::BLOCK);
 }
 
 #[test]
 fn subvolumes_conform() {
-    conforms(Kind {
-        btrfs: true,
-        ..directory("btrfs", Form::TREE)
-    });
+    folders_conform(Ground::Btrfs, Form::TREE);
 }
 
 #[test]
 fn images_of_xfs_on_btrfs_conform() {
-    conforms(Kind {
-        btrfs: true,
-        ..directory("btrfs", Form::image(Filesystem::Xfs))
-    });
+    folders_conform(Ground::Btrfs, Form::image(Filesystem::Xfs));
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn thin_volumes_with_ext4_conform() {
+    logical_volumes_conform(true, Form::device(Filesystem::Ext4));
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn thin_block_volumes_conform() {
+    logical_volumes_conform(true, Form::BLOCK);
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn thick_volumes_with_ext4_conform() {
+    logical_volumes_conform(false, Form::device(Filesystem::Ext4));
+}
+
+fn folders_conform(ground: Ground, form: Form) {
+    conforms(
+        ground,
+        form,
+        &[
+            volumes::CLAIMS,
+            copies::CLAIMS,
+            shown::CLAIMS,
+            kept::CLAIMS,
+            kept::CLAIMS_OF_FOLDERS,
+        ],
+    );
+}
+
+fn logical_volumes_conform(thin: bool, form: Form) {
+    conforms(
+        Ground::Lvm { thin },
+        form,
+        &[
+            volumes::CLAIMS,
+            copies::CLAIMS,
+            shown::CLAIMS,
+            kept::CLAIMS,
+            lvm::CLAIMS,
+        ],
+    );
 }
 
 /// Tries all claims on pools of this kind, in mounts that end with the test.
-fn conforms(kind: Kind) {
-    let home = kind.home.expect("the fake is tried by itself");
+fn conforms(ground: Ground, form: Form, all: &[&[Claim]]) {
     if !rustix::process::geteuid().is_root() {
-        return skipped(&format!("pools on {home}"), "mounting needs root");
+        return skipped(&format!("pools on {ground:?}"), "mounting needs root");
     }
     let desk = tempfile::tempdir().expect("a temporary directory can be made");
-    let all = [volumes::CLAIMS, copies::CLAIMS, shown::CLAIMS, kept::CLAIMS];
     namespace::in_own_mounts(|| {
-        if let Some(home) = LoopFs::of_size(home, HOME) {
-            try_all(kind, home.path(), desk.path(), &all);
+        if let Some(home) = ground.make() {
+            try_all(&Arc::new(home), form, desk.path(), all);
         }
     })
     .expect("root may make a mount namespace");
 }
 
-fn try_all(kind: Kind, home: &Path, desk: &Path, all: &[&[Claim]]) {
+fn try_all(home: &Arc<Home>, form: Form, desk: &Path, all: &[&[Claim]]) {
     let holds = |(name, claim): &&Claim| {
-        let (place, desk) = (home.join(name), desk.join(format!("{name}.desk")));
+        let place = home.path(desk).join(name);
+        let desk = desk.join(format!("{name}.desk"));
         let tried = catch_unwind(AssertUnwindSafe(|| {
-            claim(&mut Trial::new(kind, place, desk));
+            claim(&mut Trial::new(Arc::clone(home), form, place, desk));
         }));
         tried.is_ok()
     };
@@ -139,8 +168,7 @@ fn try_all(kind: Kind, home: &Path, desk: &Path, all: &[&[Claim]]) {
         .collect();
     assert!(
         broken.is_empty(),
-        "of {:?} it does not hold that {broken:?}",
-        kind.form
+        "of {form:?} it does not hold that {broken:?}"
     );
 }
 

@@ -29,6 +29,9 @@ pub(crate) const CLAIMS: &[Claim] = claims![
     an_inline_volume_lives_as_long_as_its_consumer,
 ];
 
+/// The kernel's number of loop devices.
+const LOOP: u32 = 7;
+
 /// How many mounts of ours there are.
 fn mounts_on(trial: &Trial) -> usize {
     let all = Mounts::new(Gate::open()).all().expect("it can be read");
@@ -84,9 +87,12 @@ fn a_repeated_stage_or_publish_adds_no_mount(trial: &mut Trial) {
 /// The loop device that is published at `target`, if one is.
 fn device_of(target: &Path) -> Option<PathBuf> {
     let found = fs::metadata(target).expect("it is published");
-    let number = rustix::fs::minor(found.rdev());
-    let is_device = found.file_type().is_block_device();
-    is_device.then(|| PathBuf::from(format!("/dev/loop{number}")))
+    let (major, number) = (
+        rustix::fs::major(found.rdev()),
+        rustix::fs::minor(found.rdev()),
+    );
+    let is_loop = found.file_type().is_block_device() && major == LOOP;
+    is_loop.then(|| PathBuf::from(format!("/dev/loop{number}")))
 }
 
 fn what_is_read_only_can_not_be_written(trial: &mut Trial) {
@@ -261,12 +267,15 @@ fn a_target_that_is_not_ours_is_left_alone(trial: &mut Trial) {
             node.unstage(&volume.id, &taken),
             node.unpublish(&volume.id, &taken),
         ];
-        let invalid = node.stage(&within);
+        let invalid = trial.home.has_folders().then(|| node.stage(&within));
 
         for refused in refused {
             assert!(matches!(refused, Err(Error::InUse(_))), "{refused:?}");
         }
-        assert!(matches!(invalid, Err(Error::Invalid(_))), "{invalid:?}");
+        assert!(
+            matches!(invalid, None | Some(Err(Error::Invalid(_)))),
+            "{invalid:?}"
+        );
         assert_eq!(content_of(&taken), "theirs");
         mounts.unmount(&taken).expect("it was left");
     }

@@ -3,16 +3,18 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
 use std::sync::Arc;
 
-use orlop::config::{self, Place};
+use orlop::config;
 use orlop::driver::mounts::{PublishSpec, StageSpec};
 use orlop::host::Host;
 use orlop::host::gate::Gate;
 use orlop::volume::{Access, Bytes, Use, Volume, VolumeSpec};
 
 use crate::fake::{Disk, Fake};
+use crate::support::home::Home;
 use crate::support::until;
 use crate::support::verbs::{Form, Node};
 
@@ -28,48 +30,32 @@ pub(crate) const LARGER: Bytes = USUAL.times(2);
 /// A claim by its name.
 pub(crate) type Claim = (&'static str, fn(&mut Trial));
 
-/// A kind of pool, and the volumes that are made in it.
-#[derive(Clone, Copy)]
-pub(crate) struct Kind {
-    /// The filesystem that it is on; none for the fake.
-    pub(crate) home: Option<&'static str>,
-    pub(crate) form: Form,
-    /// Whether trees are subvolumes.
-    pub(crate) btrfs: bool,
-}
-
 /// One pool, its node, and a desk beside it where volumes are staged and published.
 pub(crate) struct Trial {
     pub(crate) form: Form,
     pub(crate) config: config::Pool,
     pub(crate) place: PathBuf,
     pub(crate) desk: PathBuf,
+    pub(crate) home: Arc<Home>,
     disk: Option<Arc<Disk>>,
     node: Option<Node>,
 }
 
 impl Trial {
-    pub(crate) fn new(kind: Kind, place: PathBuf, desk: PathBuf) -> Self {
-        for directory in [&place, &desk] {
-            fs::create_dir(directory).expect("it is new");
-        }
-        let at = Place {
-            path: place.clone(),
-        };
+    /// On a pool of its own, at the directory `place` if it is one of folders.
+    pub(crate) fn new(home: Arc<Home>, form: Form, place: PathBuf, desk: PathBuf) -> Self {
+        fs::create_dir(&desk).expect("it is new");
         let config = config::Pool {
             name: "pool".parse().expect("it is a legal name"),
-            kind: if kind.btrfs {
-                config::Kind::Btrfs(at)
-            } else {
-                config::Kind::Directory(at)
-            },
+            kind: home.pool(&place),
         };
         let mut trial = Self {
-            form: kind.form,
+            form,
             config,
             place,
             desk,
-            disk: kind.home.is_none().then(Arc::default),
+            disk: matches!(*home, Home::Memory).then(Arc::default),
+            home,
             node: None,
         };
         trial.restart();
@@ -167,8 +153,8 @@ impl Trial {
 
     /// Whether nothing is aside: neither half-made nor half-removed. Waits for it, for a sweep takes its time.
     pub(crate) fn is_tidy(&self) -> bool {
-        let empty = |name| names(&self.place.join(name)).is_empty();
-        self.disk.is_some() || until(|| empty("making") && empty("trash"))
+        let whole = |entry: &String| !entry.starts_with("making/") && !entry.starts_with("trash/");
+        until(|| self.home.contents(&self.place).iter().all(whole))
     }
 }
 
@@ -244,14 +230,4 @@ impl Shown<'_> {
             node.unstage(id, &staging).expect("it unstages");
         }
     }
-}
-
-/// The names in a directory.
-pub(crate) fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).expect("it is there");
-    let name = |entry: std::io::Result<fs::DirEntry>| {
-        let name = entry.expect("it can be read").file_name();
-        name.to_string_lossy().into_owned()
-    };
-    entries.map(name).collect()
 }

@@ -120,7 +120,7 @@ fn a_size_is_met_exactly_or_refused(trial: &mut Trial) {
         ..trial.spec(name)
     };
     let odd = USUAL.plus(Bytes(1));
-    let even = USUAL.plus(Bytes(4096));
+    let even = USUAL.plus(trial.home.grain());
 
     let made = node.create(&exactly("even", even)).expect("it can be made");
     let uneven = node.create(&exactly("odd", odd));

@@ -49,6 +49,13 @@ impl Form {
         }
     }
 
+    pub(crate) const fn device(filesystem: Filesystem) -> Self {
+        Self {
+            layout: Some(Layout::Device),
+            ..Self::image(filesystem)
+        }
+    }
+
     pub(crate) fn is_tree(self) -> bool {
         self.layout == Some(Layout::Tree)
     }

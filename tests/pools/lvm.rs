@@ -1,0 +1,104 @@
+//! Claims about logical volumes, also when people had their hands in the volume group.
+
+use std::slice::from_ref;
+
+use orlop::config;
+use orlop::volume::Bytes;
+
+use crate::claims;
+use crate::support::run;
+use crate::trial::{Claim, Trial, USUAL};
+
+pub(crate) const CLAIMS: &[Claim] = claims![
+    a_record_that_can_not_be_read_is_told_and_hides_no_other,
+    a_volume_removed_by_hand_is_gone_with_its_promise,
+    what_was_left_half_made_is_swept,
+    what_is_not_ours_is_left_alone,
+];
+
+fn group(trial: &Trial) -> &str {
+    match &trial.config.kind {
+        config::Kind::Lvm(lvm) => &lvm.volume_group,
+        other => panic!("it is {}", other.name()),
+    }
+}
+
+fn by_hand(tool: &str, arguments: &[&str]) {
+    let always = ["--quiet", "--yes"];
+    run(tool, always.iter().chain(arguments)).expect("nobody uses it");
+}
+
+fn a_record_that_can_not_be_read_is_told_and_hides_no_other(trial: &mut Trial) {
+    let (one, two) = (trial.filled("one", "content"), trial.create("two"));
+    let lv = format!("{}/v-one", group(trial));
+
+    for (without, with, says) in [
+        ("orlop.version:1", "orlop.version:2", "version 2"),
+        ("orlop.layout=device", "orlop.layout=divice", "divice"),
+    ] {
+        by_hand("lvchange", &["--deltag", without, "--addtag", with, &lv]);
+        let node = trial.node();
+        let told = [
+            node.get(&one.id).map(drop),
+            node.create(&trial.spec("one")).map(drop),
+            node.delete(&one.id),
+        ];
+
+        for told in told {
+            let told = told.expect_err("nobody knows what it is").to_string();
+            assert!(told.contains(says) && told.contains("v-one"), "{told}");
+        }
+        assert_eq!(node.volumes(), from_ref(&two));
+        by_hand("lvchange", &["--deltag", with, "--addtag", without, &lv]);
+    }
+
+    assert_eq!(trial.node().volumes(), [one.clone(), two]);
+    assert_eq!(trial.read(&one), "content");
+}
+
+fn a_volume_removed_by_hand_is_gone_with_its_promise(trial: &mut Trial) {
+    let (node, one, two) = (trial.node(), trial.create("one"), trial.create("two"));
+    assert_eq!(node.capacity(trial.form).promised, USUAL.times(2));
+
+    by_hand("lvremove", &[&format!("{}/v-one", group(trial))]);
+
+    assert_eq!(node.volumes(), [two]);
+    assert_eq!(node.capacity(trial.form).promised, USUAL);
+    node.delete(&one.id).expect("it is gone already");
+    trial.create("one");
+}
+
+fn what_was_left_half_made_is_swept(trial: &mut Trial) {
+    let (one, two) = (trial.filled("one", "content"), trial.create("two"));
+    let three = trial.create("three");
+    trial.stop();
+    let group = group(trial).to_owned();
+    by_hand(
+        "lvchange",
+        &["--addtag", "orlop-half", &format!("{group}/v-two")],
+    );
+    by_hand("lvrename", &[&group, "v-three", "r-three.1"]);
+
+    trial.restart();
+
+    assert!(trial.is_tidy());
+    assert_eq!(trial.node().volumes(), from_ref(&one));
+    assert_eq!(trial.node().capacity(trial.form).promised, USUAL);
+    assert_eq!(trial.read(&one), "content");
+    let again = trial.create("two");
+    assert_ne!(again.record.created, two.record.created);
+    assert_ne!(trial.create("three").record.created, three.record.created);
+}
+
+fn what_is_not_ours_is_left_alone(trial: &mut Trial) {
+    let group = group(trial).to_owned();
+    by_hand("lvcreate", &["--size", "4m", "--name", "v-theirs", &group]);
+
+    let created = trial.node().create(&trial.form.spec("theirs", Bytes(1)));
+    trial.restart();
+
+    let told = created.expect_err("it is theirs").to_string();
+    assert!(told.contains("has no record"), "{told}");
+    assert!(trial.node().volumes().is_empty());
+    by_hand("lvremove", &[&format!("{group}/v-theirs")]);
+}
