@@ -2,18 +2,27 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo test bench
+.PHONY: build demo test test-long bench
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
 
-demo: build ## a database on a volume: snapshot, lose the pod, restore; leaves nothing behind
+demo: ## a database on a volume: snapshot, lose the pod, restore; leaves nothing behind. POOL=lvm or zfs: in a guest
 	@./tests/tools.sh demo
+ifdef POOL
+	@$(CARGO) test --quiet --locked --test machine -- --quiet --ignored --exact demo::$(POOL)
+else
+	@$(MAKE) --no-print-directory build
 	@"$${CARGO_TARGET_DIR:-target}/release/orlop" demo
+endif
 
 test: ## all tests that this machine allows; what is skipped says why
 	@./tests/tools.sh test
 	$(CARGO) test --locked
+
+test-long: test ## those that take long, too: 30 power cuts, the demo in the guest
+	ORLOP_POWER_CUTS=30 $(CARGO) test --locked --test machine -- power --include-ignored
+	$(CARGO) test --locked --test machine -- demo --include-ignored
 
 bench: ## every figure beside its floor
 	@./tests/tools.sh test

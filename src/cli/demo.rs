@@ -39,8 +39,12 @@ pub(super) struct Demo {
     #[arg(long, default_value = "/var/tmp", value_name = "DIR")]
     data: PathBuf,
 
+    /// Tell the story on the pool of this pools file, instead of on one in that directory.
+    #[arg(long, value_name = "FILE")]
+    pools: Option<PathBuf>,
+
     /// Keep that directory, with the volumes and the snapshot in it.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "pools")]
     keep: bool,
 
     /// Where PostgreSQL's programs are; Debian's and those in PATH are found without.
@@ -96,11 +100,19 @@ impl Demo {
         shutdown: CancellationToken,
     ) -> Result<()> {
         let telling = Telling::new();
+        let pools = match &self.pools {
+            Some(file) => Pools::read(file)?,
+            None => Pools::embedded(home.path())?,
+        };
+        let driver = node::open(&pools, None, home.host().clone())?;
+        let place = driver.look_here(|core| {
+            let pool = core.pools().first()?;
+            Some(format!("{} {}", pool.kind(), pool.place()))
+        });
         telling.say(&format!(
-            "One node, one pool, and {postgres}, in {}\n",
-            home.path().display()
+            "One node, one pool ({}), and {postgres}\n",
+            place.unwrap_or_default()
         ))?;
-        let driver = node::open(&Pools::embedded(home.path())?, None, home.host().clone())?;
         let endpoint = Endpoint::at(home.path().join("csi.sock"))?;
         let socket = Socket::bind(&endpoint)?;
         let server = node::serve(socket, &driver, Metrics::new(), shutdown.clone());
@@ -113,7 +125,7 @@ impl Demo {
                 home,
                 client,
             };
-            story.tell(self.keep).await
+            story.tell(self.keep, &self.next(home)).await
         };
         let told = tokio::select! {
             // First, for the server that stops by the same token would fail the story.
@@ -125,10 +137,33 @@ impl Demo {
         let ended = server.await.context("the server stopped in the middle")?;
         told.and(ended)
     }
+
+    /// What a person can do when the demo is over.
+    fn next(&self, home: &Home) -> String {
+        match &self.pools {
+            Some(file) => format!(
+                "Next:  `orlop node --pools {}` serves that pool to CSI clients.",
+                file.display()
+            ),
+            None if self.keep => format!(
+                "Next:  `orlop node --data {}` serves what was kept; remove that directory when you are done.",
+                home.path().display()
+            ),
+            None => "Next:  `orlop node` serves this machine's disk to CSI clients; `orlop demo --keep` leaves a pool to look at."
+                .to_owned(),
+        }
+    }
 }
 
 impl Story<'_> {
-    async fn tell(&self, keep: bool) -> Result<()> {
+    async fn tell(&self, keep: bool, next: &str) -> Result<()> {
+        let others = self.client.list().await?;
+        ensure!(
+            others.is_empty(),
+            "the pool holds {} and {} more: name one without volumes, for the demo alone",
+            others[0],
+            others.len() - 1
+        );
         let volume = self.create("cargo", SIZE, None).await?;
         let (rows, snapshot) = self.first_pod(&volume).await?;
         self.second_pod(&volume, &rows).await?;
@@ -140,13 +175,7 @@ impl Story<'_> {
         self.telling.say(
             "\nShown: the rows outlived their pod, and after they were deleted a snapshot brought them back.",
         )?;
-        let home = self.home.path().display();
-        self.telling.say(&if keep {
-            format!("Next:  `orlop node --data {home}` serves what was kept; remove that directory when you are done.")
-        } else {
-            "Next:  `orlop node` serves this machine's disk to CSI clients; `orlop demo --keep` leaves a pool to look at."
-                .to_owned()
-        })
+        self.telling.say(next)
     }
 
     async fn first_pod(&self, volume: &Volume) -> Result<(Rows, Snapshot)> {

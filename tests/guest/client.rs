@@ -10,9 +10,10 @@ use orlop::csi::proto::volume_content_source::{SnapshotSource, Type, VolumeSourc
 use orlop::csi::proto::{
     CapacityRange, ControllerExpandVolumeRequest, ControllerGetVolumeHealthRequest,
     CreateSnapshotRequest, CreateVolumeRequest, DeleteSnapshotRequest, DeleteVolumeRequest,
-    NodeGetStorageHealthRequest, NodeGetVolumeStatsRequest, NodePublishVolumeRequest,
-    NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability,
-    VolumeContentSource, VolumeUsage,
+    ListSnapshotsRequest, ListVolumesRequest, NodeGetStorageHealthRequest,
+    NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
+    NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability, VolumeContentSource,
+    VolumeUsage,
 };
 use tokio::runtime::Runtime;
 use tonic::Status;
@@ -129,6 +130,37 @@ impl Client {
         self.runtime
             .block_on(self.controller().delete_snapshot(request))
             .map(drop)
+    }
+
+    /// The ids and sizes of all volumes.
+    pub(crate) fn volumes(&self) -> Vec<(String, u64)> {
+        let request = ListVolumesRequest::default();
+        let listed = self
+            .runtime
+            .block_on(self.controller().list_volumes(request))
+            .expect("there is a list");
+        let volumes = listed.into_inner().entries.into_iter();
+        volumes
+            .filter_map(|entry| entry.volume)
+            .map(|volume| {
+                let size = volume.capacity_bytes.try_into().expect("it has a size");
+                (volume.volume_id, size)
+            })
+            .collect()
+    }
+
+    /// The ids of all snapshots.
+    pub(crate) fn snapshots(&self) -> Vec<String> {
+        let request = ListSnapshotsRequest::default();
+        let listed = self
+            .runtime
+            .block_on(self.controller().list_snapshots(request))
+            .expect("there is a list");
+        let snapshots = listed.into_inner().entries.into_iter();
+        snapshots
+            .filter_map(|entry| entry.snapshot)
+            .map(|snapshot| snapshot.snapshot_id)
+            .collect()
     }
 
     /// Stages the volume, and publishes it at `target`, writable.

@@ -5,6 +5,7 @@ mod disk;
 mod kernel;
 #[path = "../support/node.rs"]
 mod node;
+mod power;
 mod provisioning;
 mod quota;
 #[path = "../support/mod.rs"]

@@ -62,7 +62,7 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 # Unpacked and not configured, which takes a fifth of the time, and mended where that shows.
 packages="base-files base-passwd libc-bin bash dash coreutils util-linux util-linux-extra mount sed grep mawk findutils
     tar gzip diffutils hostname procps kmod udev iproute2 busybox-static acl attr quota
-    e2fsprogs xfsprogs btrfs-progs lvm2 thin-provisioning-tools dmsetup cryptsetup-bin zfsutils-linux
+    e2fsprogs xfsprogs btrfs-progs lvm2 thin-provisioning-tools dmsetup cryptsetup-bin zfsutils-linux postgresql-15
     linux-image-cloud-amd64"
 mmdebstrap --mode=root --variant=extract --aptopt='APT::Install-Recommends "false"' \
     --aptopt='Acquire::Languages "none"' --include="$(echo $packages | tr ' ' ',')" \
@@ -89,7 +89,8 @@ fi
 cp "$root/boot/vmlinuz-$kernel" "$making/vmlinuz"
 rm -rf "$root"/boot "$root"/var/cache "$root"/var/lib/{apt,dpkg} "$root"/usr/lib/{python3*,udev/hwdb.*} \
     "$root"/usr/share/{doc,man,locale,info,zoneinfo,perl*} "$root"/usr/bin/{perl*,python3*} "$root"/usr/sbin/xfs_scrub \
-    "$root"/usr/lib/x86_64-linux-gnu/{perl*,libperl*,libicu*,gconv,libsqlite3*,libdb-5*}
+    "$root"/usr/lib/x86_64-linux-gnu/{perl*,libperl*,gconv,libsqlite3*,libdb-5*,libLLVM*} \
+    "$root"/usr/lib/postgresql/15/lib/{llvmjit*,bitcode}
 cp "$root/usr/share/base-passwd/passwd.master" "$root/etc/passwd"
 # The groups that udev's rules name.
 {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,26 +57,44 @@ impl Image {
     }
 }
 
-/// A running guest; dropped, it is gone with its disks.
+/// The disks of a guest, which can outlive it.
+#[derive(Clone)]
+pub(crate) struct Disks(Arc<TempDir>);
+
+impl Disks {
+    /// Blank ones.
+    pub(crate) fn blank() -> Result<Self> {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        for serial in DISKS {
+            File::create(directory.path().join(serial))?.set_len(DISK)?;
+        }
+        Ok(Self(Arc::new(directory)))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// A running guest; dropped, its power is cut.
 pub(crate) struct Guest {
     process: Child,
     orders: ChildStdin,
     lines: Receiver<String>,
-    directory: TempDir,
+    disks: Disks,
 }
 
 impl Guest {
-    /// Boots one, and waits until it takes orders.
-    pub(crate) fn boot(image: &Image, payload: &Payload) -> Result<Self> {
-        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let mut process = qemu(image, payload, directory.path())?;
+    /// Boots one with these disks, and waits until it takes orders.
+    pub(crate) fn boot(image: &Image, payload: &Payload, disks: &Disks) -> Result<Self> {
+        let mut process = qemu(image, payload, disks.path())?;
         let orders = process.stdin.take().context("it is piped")?;
         let lines = lines_of(process.stdout.take().context("it is piped")?);
         let mut guest = Self {
             process,
             orders,
             lines,
-            directory,
+            disks: disks.clone(),
         };
         let started = Instant::now();
         loop {
@@ -92,7 +111,7 @@ impl Guest {
     /// # Errors
     /// It took longer than the limit, or the guest died. The guest is of no use then; the end of its console is told.
     pub(crate) fn run(&mut self, command: &str, limit: Duration) -> Result<(i32, String)> {
-        writeln!(self.orders, "{command}").and_then(|()| self.orders.flush())?;
+        self.order(command)?;
         let (started, mut output) = (Instant::now(), String::new());
         loop {
             let line = self
@@ -105,25 +124,51 @@ impl Guest {
         }
     }
 
-    fn line(&mut self, limit: Duration) -> Result<String> {
-        self.lines.recv_timeout(limit).map_err(|error| {
-            let console = fs::read(self.directory.path().join("console")).unwrap_or_default();
-            let end = &console[console.len().saturating_sub(END_OF_CONSOLE)..];
-            let what = match error {
-                RecvTimeoutError::Timeout => "hangs",
-                RecvTimeoutError::Disconnected => "died",
-            };
-            anyhow::anyhow!(
-                "the guest {what}; the end of its console:\n{}",
-                String::from_utf8_lossy(end)
-            )
-        })
+    /// Starts a command line, whose output comes by [`Guest::line`].
+    pub(crate) fn order(&mut self, command: &str) -> Result<()> {
+        writeln!(self.orders, "{command}").and_then(|()| self.orders.flush())?;
+        Ok(())
+    }
+
+    /// Cuts its power; gives what it had said until then and nobody had heard yet.
+    pub(crate) fn cut(mut self) -> Result<Vec<String>> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(self.lines.iter().collect())
+    }
+
+    /// The next line that it says.
+    ///
+    /// # Errors
+    /// As those of [`Guest::run`].
+    pub(crate) fn line(&mut self, limit: Duration) -> Result<String> {
+        self.heard(limit)?
+            .ok_or_else(|| self.console("the guest hangs"))
+    }
+
+    /// The next line that it says within the limit, if it does.
+    ///
+    /// # Errors
+    /// It died.
+    pub(crate) fn heard(&mut self, limit: Duration) -> Result<Option<String>> {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(self.console("the guest died")),
+        }
+    }
+
+    fn console(&self, what: &str) -> anyhow::Error {
+        let console = fs::read(self.disks.path().join("console")).unwrap_or_default();
+        let end = &console[console.len().saturating_sub(END_OF_CONSOLE)..];
+        let end = String::from_utf8_lossy(end);
+        anyhow::anyhow!("{what}; the end of its console:\n{end}")
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // It has nothing that anybody wants: its disks go with it.
+        // What it has not written to its disks, nobody wants.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -179,9 +224,11 @@ fn qemu(Image(image): &Image, payload: &Payload, directory: &Path) -> Result<Chi
     disk("modules", &image.join("modules.erofs"), "readonly=on");
     disk("payload", &payload.disk(), "readonly=on");
     for serial in DISKS {
-        let file = directory.join(serial);
-        File::create(&file)?.set_len(DISK)?;
-        disk(serial, &file, "cache=unsafe,discard=unmap");
+        disk(
+            serial,
+            &directory.join(serial),
+            "cache=unsafe,discard=unmap",
+        );
     }
     qemu.stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -3,8 +3,10 @@
 //! They are the ignored tests of the targets below, run by their own binaries. With `ORLOP_TEST_ON_HOST=1` they run on
 //! this machine itself, which must then have the kernel modules, and whose disks they may use loop devices of.
 
+mod demo;
 mod guest;
 mod payload;
+mod power;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use guest::{Guest, Image};
+use guest::{Disks, Guest, Image};
 use libtest_mimic::{Arguments, Failed, Trial};
 use payload::{Payload, Suite};
 
@@ -67,7 +69,34 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
             .map(|test| trial(&suite, test))
             .collect::<Vec<_>>()
     };
-    Ok(suites.into_iter().flat_map(of_suite).collect())
+    let mut trials: Vec<_> = suites.into_iter().flat_map(of_suite).collect();
+    let name = "power::after_a_cut_all_is_as_the_clients_were_told".to_owned();
+    trials.push(in_a_guest(name, &rung, power::try_cuts).with_ignored_flag(!runnable));
+    for kind in demo::KINDS {
+        let name = format!("demo::{}", kind.0);
+        let told = move |image: &_, payload: &_| demo::tell(image, payload, kind);
+        trials.push(in_a_guest(name, &rung, told).with_ignored_flag(true));
+    }
+    Ok(trials)
+}
+
+/// A trial that has guests of its own.
+fn in_a_guest(
+    name: String,
+    rung: &Arc<Mutex<Rung>>,
+    tried: impl FnOnce(&Image, &Payload) -> anyhow::Result<()> + Send + 'static,
+) -> Trial {
+    let rung = Arc::clone(rung);
+    let run = move || match &*rung.lock().unwrap_or_else(PoisonError::into_inner) {
+        Rung::Guest { image, payload, .. } => {
+            tried(image, payload).map_err(|error| format!("{error:#}").into())
+        }
+        Rung::Host => {
+            support::skipped("what needs a guest", "there is none");
+            Ok(())
+        }
+    };
+    Trial::test(name, run)
 }
 
 /// Where the tests run.
@@ -124,7 +153,7 @@ impl Rung {
             } => {
                 let mut guest = match running.take() {
                     Some(guest) => guest,
-                    None => Guest::boot(image, payload)?,
+                    None => Guest::boot(image, payload, &Disks::blank()?)?,
                 };
                 let program = PathBuf::from("/payload").join(&suite.name);
                 let command = format!("{} {}", program.display(), arguments.join(" "));

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::power;
 use crate::support::run;
 
 /// Where cargo put the binary that the tests start, and where they look for it in the guest too.
@@ -52,7 +53,8 @@ impl Suite {
         let listed = run(&text(&binary)?, ["--list", "--ignored", "--format=terse"])?;
         let tests = listed
             .lines()
-            .filter_map(|line| line.strip_suffix(": test"));
+            .filter_map(|line| line.strip_suffix(": test"))
+            .filter(|test| !test.starts_with(power::HALVES));
         Ok(Self {
             name: name.to_owned(),
             tests: tests.map(str::to_owned).collect(),

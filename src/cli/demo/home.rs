@@ -63,11 +63,14 @@ impl Home {
             .collect())
     }
 
-    /// What its pool still holds.
+    /// What its pool still holds, if there is one in it.
     pub(super) fn leftovers(&self) -> Result<Vec<PathBuf>> {
-        let mut left = Vec::new();
+        let (mut left, pool) = (Vec::new(), self.path.join("default"));
+        if !pool.exists() {
+            return Ok(left);
+        }
         for kind in ["volumes", "snapshots", "making", "trash"] {
-            let place = self.path.join("default").join(kind);
+            let place = pool.join(kind);
             let entries = fs::read_dir(&place)
                 .with_context(|| format!("looking into {}", place.display()))?;
             for entry in entries {
