@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo test test-long bench
+.PHONY: build demo test test-long bench bench-machine
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
@@ -27,3 +27,7 @@ test-long: test ## those that take long, too: 30 power cuts, the demo in the gue
 bench: ## every figure beside its floor
 	@./tests/tools.sh test
 	$(CARGO) bench --locked --bench volumes
+
+bench-machine: ## each call on LVM and ZFS beside the bare tools, in the guest
+	@./tests/tools.sh test
+	$(CARGO) test --quiet --release --locked --test machine -- --quiet --ignored --exact figures::beside_the_bare_tools

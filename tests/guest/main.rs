@@ -2,12 +2,16 @@
 
 mod client;
 mod disk;
+mod figures;
 mod kernel;
 #[path = "../support/node.rs"]
 mod node;
 mod power;
 mod provisioning;
 mod quota;
+#[allow(dead_code, reason = "the benches use all of it")]
+#[path = "../../benches/volumes/report.rs"]
+mod report;
 #[path = "../support/mod.rs"]
 mod support;
 mod zfs;

@@ -91,6 +91,8 @@ rm -rf "$root"/boot "$root"/var/cache "$root"/var/lib/{apt,dpkg} "$root"/usr/lib
     "$root"/usr/share/{doc,man,locale,info,zoneinfo,perl*} "$root"/usr/bin/{perl*,python3*} "$root"/usr/sbin/xfs_scrub \
     "$root"/usr/lib/x86_64-linux-gnu/{perl*,libperl*,gconv,libsqlite3*,libdb-5*,libLLVM*} \
     "$root"/usr/lib/postgresql/15/lib/{llvmjit*,bitcode}
+# A shell script for each event of each device, for names of disks by their slots: most of what LVM waited for.
+rm "$root/usr/lib/udev/rules.d/69-vdev.rules"
 cp "$root/usr/share/base-passwd/passwd.master" "$root/etc/passwd"
 # The groups that udev's rules name.
 {

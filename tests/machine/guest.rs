@@ -19,7 +19,7 @@ const BOOT: Duration = Duration::from_mins(5);
 
 /// Empty disks, `/dev/disk/serial/test1` and so on, and their size.
 const DISKS: [&str; 4] = ["test1", "test2", "test3", "test4"];
-const DISK: u64 = 1 << 30;
+const DISK: u64 = 16 << 30;
 
 /// How much of its console is shown when a guest hangs.
 const END_OF_CONSOLE: usize = 3000;
@@ -121,6 +121,22 @@ impl Guest {
                 Some(code) => return Ok((code.parse().context("an exit code")?, output)),
                 None => output = output + &line + "\n",
             }
+        }
+    }
+
+    /// Runs a command line, and prints what it says as it comes; gives its exit code.
+    ///
+    /// # Errors
+    /// As those of [`Guest::run`]; the limit is that of each line.
+    pub(crate) fn show(&mut self, command: &str, limit: Duration) -> Result<i32> {
+        self.order(command)?;
+        let mut shown = std::io::stdout().lock();
+        loop {
+            let line = self.line(limit)?;
+            if let Some(code) = line.strip_prefix("orlop-exit ") {
+                return code.parse().context("an exit code");
+            }
+            writeln!(shown, "{line}").context("the standard output is closed")?;
         }
     }
 

@@ -3,10 +3,10 @@
 //! They are the ignored tests of the targets below, run by their own binaries. With `ORLOP_TEST_ON_HOST=1` they run on
 //! this machine itself, which must then have the kernel modules, and whose disks they may use loop devices of.
 
-mod demo;
 mod guest;
 mod payload;
 mod power;
+mod shown;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -72,11 +72,13 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
     let mut trials: Vec<_> = suites.into_iter().flat_map(of_suite).collect();
     let name = "power::after_a_cut_all_is_as_the_clients_were_told".to_owned();
     trials.push(in_a_guest(name, &rung, power::try_cuts).with_ignored_flag(!runnable));
-    for kind in demo::KINDS {
+    for kind in shown::KINDS {
         let name = format!("demo::{}", kind.0);
-        let told = move |image: &_, payload: &_| demo::tell(image, payload, kind);
+        let told = move |image: &_, payload: &_| shown::tell(image, payload, kind);
         trials.push(in_a_guest(name, &rung, told).with_ignored_flag(true));
     }
+    let name = "figures::beside_the_bare_tools".to_owned();
+    trials.push(in_a_guest(name, &rung, shown::measure).with_ignored_flag(true));
     Ok(trials)
 }
 

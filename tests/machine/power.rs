@@ -24,8 +24,6 @@ const CHECK: Duration = Duration::from_mins(6);
 /// As many as `power::load` of the guest has.
 const LANES: usize = 5;
 
-/// How the names of the two halves begin, which are no trials by themselves.
-pub(crate) const HALVES: &str = "power::";
 const HALF: &str = "/payload/guest --ignored --nocapture --exact power::";
 
 /// Cuts and compares as often as asked.

@@ -1,14 +1,13 @@
-//! The demo on pools that this machine may not be able to have: in the guest, told line by line as it goes.
+//! What is for people to read: the demo and the figures of pools that only the guest can have, line by line as they come.
 
-use std::io::Write;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::guest::{Disks, Guest, Image};
 use crate::payload::Payload;
 
-/// How long a step of the demo may take.
+/// How long the next line may take.
 const STEP: Duration = Duration::from_mins(5);
 
 /// Kinds of pool, and how one named `demo` is made on a blank disk.
@@ -31,14 +30,16 @@ pub(crate) fn tell(image: &Image, payload: &Payload, (kind, make): (&str, &str))
     let disk = "disk=$(readlink -f /dev/disk/serial/test1)";
     let (code, output) = guest.run(&format!("{disk}; {make}"), STEP)?;
     ensure!(code == 0, "a pool of {kind} could not be made:\n{output}");
-    guest.order("/payload/orlop demo --pools /run/demo.yaml")?;
-    let mut shown = std::io::stdout().lock();
-    loop {
-        let line = guest.line(STEP)?;
-        if let Some(code) = line.strip_prefix("orlop-exit ") {
-            ensure!(code == "0", "the demo failed ({code})");
-            return Ok(());
-        }
-        writeln!(shown, "{line}").context("the standard output is closed")?;
-    }
+    let code = guest.show("/payload/orlop demo --pools /run/demo.yaml", STEP)?;
+    ensure!(code == 0, "the demo failed ({code})");
+    Ok(())
+}
+
+/// Measures each kind of pool beside its bare tools, and prints the table.
+pub(crate) fn measure(image: &Image, payload: &Payload) -> Result<()> {
+    let mut guest = Guest::boot(image, payload, &Disks::blank()?)?;
+    let bench = "/payload/guest --ignored --nocapture --exact figures::table";
+    let code = guest.show(bench, STEP)?;
+    ensure!(code == 0, "the bench failed ({code})");
+    Ok(())
 }
