@@ -86,6 +86,12 @@ pub trait Pool: Send + Sync {
     /// `Full` without the room for it.
     fn grow(&self, volume: &Volume, size: Bytes) -> Result<Volume>;
 
+    /// The names of what was deleted and is not gone yet: it is being removed, something still needs it, or it could not
+    /// be removed.
+    fn retired(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// The snapshot of this name.
     fn find_snapshot(&self, name: &SnapshotName) -> Result<Option<Snapshot>>;
 

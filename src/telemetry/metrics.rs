@@ -1,12 +1,13 @@
 //! The figures that the process counts, in Prometheus' words.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -29,8 +30,13 @@ struct Call {
     code: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Release {
+    version: &'static str,
+}
+
 impl Metrics {
-    /// Metrics with one histogram in them: `orlop_rpc_duration_seconds{method,code}`.
+    /// Metrics with what every process has: `orlop_rpc_duration_seconds{method,code}`, its release and its start.
     pub fn new() -> Arc<Self> {
         let calls = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
         let mut registry = Registry::with_prefix("orlop");
@@ -39,6 +45,21 @@ impl Metrics {
             "How long calls took, by method and gRPC code",
             Unit::Seconds,
             calls.clone(),
+        );
+        let release = Family::<Release, Gauge>::default();
+        release
+            .get_or_create(&Release {
+                version: env!("CARGO_PKG_VERSION"),
+            })
+            .set(1);
+        registry.register("build_info", "1 for the release that runs", release);
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.unwrap_or_default().as_secs();
+        registry.register_with_unit(
+            "start_time",
+            "When the process started, since 1970",
+            Unit::Seconds,
+            ConstGauge::new(i64::try_from(since).unwrap_or_default()),
         );
         Arc::new(Self {
             registry: Mutex::new(registry),

@@ -2,6 +2,7 @@
 
 mod health;
 mod listing;
+mod monitoring;
 mod mounting;
 mod process;
 mod surroundings;

@@ -207,7 +207,7 @@ async fn systemd_is_told_when_clients_are_served() {
     std::os::unix::net::UnixStream::connect(&socket).expect("it serves by then");
 }
 
-struct Killed(Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {

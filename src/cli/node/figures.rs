@@ -137,23 +137,29 @@ fn content(encoder: &mut DescriptorEncoder<'_>, all: &[Figures]) -> fmt::Result 
         encoder,
         ("snapshots", "Snapshots in the pool", None),
         &count(|figures| figures.snapshots),
+    )?;
+    family(
+        encoder,
+        ("retired", "Deleted volumes that are not gone", None),
+        &count(|figures| figures.retired),
     )
 }
 
 /// How full the parts of each pool are.
 fn levels(encoder: &mut DescriptorEncoder<'_>, all: &[Figures]) -> fmt::Result {
-    let (bytes, inodes, ratio) = (Gauges::default(), Gauges::default(), Gauges::default());
+    let (bytes, ratio) = (Gauges::default(), Gauges::default());
+    let (inodes, limit) = (Gauges::default(), Gauges::default());
     for figures in all {
         for level in &figures.pool.levels {
             let pool = figures.pool.name.to_string();
-            let used = float(level.used);
+            let (used, total) = (float(level.used), float(level.total));
             let part = Part {
                 pool: pool.clone(),
                 part: level.part,
             };
-            let share = used / float(level.total.max(1));
-            ratio.get_or_create(&part).set(share);
+            ratio.get_or_create(&part).set(used / total.max(1.0));
             if level.part == "inodes" {
+                limit.get_or_create(&Pool { pool: pool.clone() }).set(total);
                 inodes.get_or_create(&Pool { pool }).set(used);
             } else {
                 bytes.get_or_create(&part).set(used);
@@ -163,6 +169,8 @@ fn levels(encoder: &mut DescriptorEncoder<'_>, all: &[Figures]) -> fmt::Result {
     let unit = Some(&Unit::Bytes);
     let help = "How much of a part of the pool is in use";
     family(encoder, ("pool_used", help, unit), &bytes)?;
+    let help = "Inodes of the pool's filesystem";
+    family(encoder, ("pool_size_inodes", help, None), &limit)?;
     let help = "Inodes of the pool's filesystem that are in use";
     family(encoder, ("pool_used_inodes", help, None), &inodes)?;
     let unit = Unit::Other("ratio".to_owned());
@@ -181,30 +189,35 @@ fn faults(encoder: &mut DescriptorEncoder<'_>, all: &[Figures]) -> fmt::Result {
         ("pool_usable", "Whether the pool can be used", None),
         &by_pool(all.iter().map(|figures| (figures, Some(usable(figures))))),
     )?;
-    let present = Gauges::default();
+    let (present, ill) = (Gauges::default(), Gauges::default());
     for figures in all {
+        let label = |severity, reason| Fault {
+            pool: figures.pool.name.to_string(),
+            severity: word(severity),
+            reason,
+        };
         for fault in &figures.pool.faults {
-            let label = Fault {
-                pool: figures.pool.name.to_string(),
-                severity: match fault.severity {
-                    Severity::Degraded => "degraded",
-                    Severity::Inaccessible => "inaccessible",
-                    Severity::DataLoss => "data_loss",
-                },
-                reason: fault.reason,
-            };
+            let label = label(fault.severity, fault.reason);
             present.get_or_create(&label).set(1.0);
         }
+        for (&(severity, reason), &count) in &figures.ill {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            ill.get_or_create(&label(severity, reason))
+                .set(float(count));
+        }
     }
-    family(
-        encoder,
-        (
-            "pool_fault",
-            "1 for each thing that is wrong with the pool",
-            None,
-        ),
-        &present,
-    )
+    let help = "1 for each thing that is wrong with the pool";
+    family(encoder, ("pool_fault", help, None), &present)?;
+    let help = "Volumes with which this is wrong";
+    family(encoder, ("faulty_volumes", help, None), &ill)
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Degraded => "degraded",
+        Severity::Inaccessible => "inaccessible",
+        Severity::DataLoss => "data_loss",
+    }
 }
 
 fn by_pool<'a>(values: impl Iterator<Item = (&'a Figures, Option<u64>)>) -> Gauges<Pool> {

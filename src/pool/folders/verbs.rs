@@ -112,6 +112,10 @@ impl Pool for Folders {
         Ok(self.volume(&volume.id.name, &record))
     }
 
+    fn retired(&self) -> volume::Result<Vec<String>> {
+        Ok(self.yard.trash()?)
+    }
+
     fn find_snapshot(&self, name: &SnapshotName) -> volume::Result<Option<Snapshot>> {
         Ok(self
             .snapshots

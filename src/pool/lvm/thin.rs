@@ -4,8 +4,11 @@ use anyhow::{Context, Result, bail};
 
 use super::group::Group;
 use crate::host::device_mapper::{self, Target};
-use crate::pool::{Fault, Severity};
+use crate::pool::{Fault, Level, Severity};
 use crate::volume::Bytes;
+
+/// In what a thin pool keeps account, as the kernel counts it.
+pub(super) const METADATA_BLOCK: Bytes = Bytes(4096);
 
 /// How a thin pool fares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +100,20 @@ impl Thin {
             },
             needs_check: words.contains(&"needs_check"),
         })
+    }
+
+    /// How full its parts are, in bytes.
+    pub(super) fn levels(&self) -> [Level; 2] {
+        let block = self.size.0.checked_div(self.data.total).unwrap_or(0);
+        let level = |part, share: Share, block: u64| Level {
+            part,
+            used: share.used.saturating_mul(block),
+            total: share.total.saturating_mul(block),
+        };
+        [
+            level("data", self.data, block),
+            level("metadata", self.metadata, METADATA_BLOCK.0),
+        ]
     }
 
     /// Why nothing more should be made in it, if so.

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use super::report::Vg;
 use super::thin::Thin;
-use super::{Lvm, SNAPSHOT, VOLUME, lv_of, snapshot_lv, volume_lv, watch, wishes};
+use super::{Lvm, Retired, SNAPSHOT, VOLUME, lv_of, snapshot_lv, volume_lv, watch, wishes};
 use crate::host::device_mapper;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
-use crate::pool::{Attached, Capacity, Device, Fault, Origin, Pool, Severity, Usage, shape};
+use crate::pool::{Attached, Capacity, Device, Fault, Level, Origin, Pool, Severity, Usage, shape};
 use crate::volume::{
     self, Access, Class, Error, Filesystem, Layout, PoolName, Shape, Snapshot, SnapshotId,
     SnapshotName, SnapshotRecord, Volume, VolumeName, VolumeRecord,
@@ -119,6 +120,11 @@ impl Pool for Lvm {
         Ok(self.volume(&volume.id.name, record))
     }
 
+    fn retired(&self) -> volume::Result<Vec<String>> {
+        let all = self.group.all()?.into_iter().map(|lv| lv.name);
+        Ok(all.filter(|name| Retired::is_one(name)).collect())
+    }
+
     fn find_snapshot(&self, name: &SnapshotName) -> volume::Result<Option<Snapshot>> {
         let Some(lv) = self.look(&snapshot_lv(name))? else {
             return Ok(None);
@@ -209,6 +215,20 @@ impl Pool for Lvm {
 
     fn holds(&self, _path: &Path) -> bool {
         false
+    }
+
+    fn levels(&self) -> Vec<Level> {
+        let Some(pool) = &self.config.thin_pool else {
+            let whole = |group: Vg| Level {
+                part: "bytes",
+                used: group.size.less(group.free).0,
+                total: group.size.0,
+            };
+            return self.group.state().map(whole).into_iter().collect();
+        };
+        Thin::of(&self.group, pool)
+            .map(|thin| thin.levels().to_vec())
+            .unwrap_or_default()
     }
 
     fn faults(&self) -> Vec<Fault> {

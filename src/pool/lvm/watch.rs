@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::group::Group;
 use super::report::Vg;
-use super::thin::{Mode, Share, Thin};
+use super::thin::{METADATA_BLOCK, Mode, Share, Thin};
 use crate::config::{self, AutoGrow};
 use crate::pool::{Fault, Severity};
 use crate::volume::{Bytes, PoolName};
@@ -19,9 +19,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How many of them pass until LVM is asked for the state of the volume group, which takes a process.
 const TICKS_FOR_GROUP: u32 = 15;
-
-/// In what a thin pool keeps account, as the kernel counts it.
-const METADATA_BLOCK: Bytes = Bytes(4096);
 
 /// The watcher of one pool; dropped, it ends.
 pub(super) struct Watch {

@@ -152,6 +152,10 @@ impl Pool for Zfs {
         Ok(self.volume(name, record))
     }
 
+    fn retired(&self) -> volume::Result<Vec<String>> {
+        Ok(self.known().retired.clone())
+    }
+
     fn find_snapshot(&self, name: &SnapshotName) -> volume::Result<Option<Snapshot>> {
         let known = self.known();
         let taken = known.snapshots.get(name);
