@@ -3,6 +3,8 @@
 #[path = "support/node.rs"]
 mod node;
 mod support;
+#[path = "cli/upkeep.rs"]
+mod upkeep;
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, symlink};

@@ -15,6 +15,7 @@ use crate::csi::endpoint::Endpoint;
 use crate::csi::proto::controller_client::ControllerClient;
 use crate::csi::proto::inspection::ListWorkRequest;
 use crate::csi::proto::inspection::inspection_client::InspectionClient;
+use crate::csi::proto::inspection::upkeep_client::UpkeepClient;
 use crate::csi::proto::node_client::NodeClient;
 
 /// How many entries of a list are asked for at a time: their answer stays far below what a client accepts.
@@ -99,6 +100,10 @@ impl Connection {
 
     pub(super) fn inspection(&self) -> InspectionClient<Channel> {
         InspectionClient::new(self.0.clone())
+    }
+
+    pub(super) fn upkeep(&self) -> UpkeepClient<Channel> {
+        UpkeepClient::new(self.0.clone())
     }
 
     /// Waits for a call that may copy much to make `id`, and shows how far it is while a person looks.

@@ -3,10 +3,13 @@
 mod client;
 mod demo;
 mod doctor;
+mod kubelet;
 mod layers;
+mod leftovers;
 mod node;
 mod output;
 mod pool;
+mod prune;
 mod snapshot;
 mod status;
 mod volume;
@@ -53,6 +56,9 @@ enum Role {
     /// Show all that is there at a glance, in the terminal or as a page.
     #[command(after_help = EXIT_CODES)]
     Status(status::Status),
+    /// Remove what was deleted and is stuck, and inline volumes whose pods are gone; shows them first, and asks.
+    #[command(after_help = EXIT_CODES)]
+    Prune(prune::Prune),
     /// Look whether this machine has what Orlop needs, and say what to do.
     #[command(after_help = EXIT_CODES)]
     Doctor(doctor::Doctor),
@@ -99,6 +105,7 @@ impl Cli {
             Role::Snapshot(snapshot) => snapshot.run(),
             Role::Pool(pool) => pool.run(),
             Role::Status(status) => status.run(),
+            Role::Prune(prune) => prune.run(),
             Role::Doctor(doctor) => doctor.run(),
             Role::Completions { shell } => completions(shell),
             Role::Demo(demo) => demo.run(),

@@ -20,9 +20,12 @@ use crate::csi::endpoint::Endpoint;
 use crate::csi::proto::controller_server::ControllerServer;
 use crate::csi::proto::identity_server::IdentityServer;
 use crate::csi::proto::inspection::inspection_server::InspectionServer;
+use crate::csi::proto::inspection::upkeep_server::UpkeepServer;
 use crate::csi::proto::node_server::NodeServer;
 use crate::csi::socket::Socket;
-use crate::csi::{self, Controller, Identity, Inspection, Node as NodeService, registration};
+use crate::csi::{
+    self, Controller, Identity, Inspection, Node as NodeService, Upkeep, registration,
+};
 use crate::driver::Driver;
 use crate::host::Host;
 use crate::host::gate::Gate;
@@ -174,7 +177,8 @@ pub(super) fn serve(
     let routes = Routes::new(IdentityServer::new(Identity::new(driver.clone())))
         .add_service(ControllerServer::new(Controller::new(driver.clone())))
         .add_service(NodeServer::new(NodeService::new(driver.clone())))
-        .add_service(InspectionServer::new(Inspection::new(driver.clone())));
+        .add_service(InspectionServer::new(Inspection::new(driver.clone())))
+        .add_service(UpkeepServer::new(Upkeep::new(driver.clone())));
     csi::serve(socket, routes, metrics, shutdown, DRAIN_LIMIT)
 }
 

@@ -13,12 +13,14 @@ mod request;
 mod serve;
 pub mod socket;
 mod status;
+mod upkeep;
 
 pub use controller::Controller;
 pub use identity::Identity;
 pub use inspection::Inspection;
 pub use node::Node;
 pub use serve::serve;
+pub use upkeep::Upkeep;
 
 /// What every method on the wire answers.
 type Reply<T> = Result<tonic::Response<T>, tonic::Status>;

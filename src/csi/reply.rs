@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::proto;
 use super::request::TOKEN;
 use crate::driver::health::Inspected;
+use crate::driver::leftovers::{self, Leftover};
 use crate::driver::stats::{Held, Stats};
 use crate::driver::work::Work;
 use crate::host::space::Count;
@@ -227,6 +228,24 @@ pub(super) fn usage(held: Held) -> proto::inspection::Usage {
         volume_id: held.id.to_string(),
         paths: held.paths.into_iter().map(path).collect(),
         used_bytes: held.used.map(|bytes| bytes.0),
+    }
+}
+
+/// What is left over.
+pub(super) fn leftover(left: Leftover) -> proto::inspection::Leftover {
+    use proto::inspection::leftover::Kind;
+    proto::inspection::Leftover {
+        kind: match left.kind {
+            leftovers::Kind::Stuck => Kind::Stuck,
+            leftovers::Kind::Idle => Kind::Idle,
+            leftovers::Kind::Unreadable => Kind::Unreadable,
+            leftovers::Kind::Mount => Kind::Mount,
+        }
+        .into(),
+        pool: left.pool.to_string(),
+        name: left.name,
+        bytes: left.bytes.map(|bytes| bytes.0),
+        message: left.message,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod figures;
 pub mod health;
+pub mod leftovers;
 pub mod locks;
 pub mod mountpoints;
 pub mod mounts;

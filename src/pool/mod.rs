@@ -92,6 +92,22 @@ pub trait Pool: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Those of [`Pool::retired`] that nothing needs and that are still there. It can take long: it counts what they hold.
+    fn stuck(&self) -> Result<Vec<Stuck>> {
+        Ok(Vec::new())
+    }
+
+    /// Tries again to remove one of [`Pool::stuck`]; a name that is none is left alone, and fine.
+    fn purge(&self, _stuck: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is called like a volume or a snapshot of ours, and has no record that can be read: its name, and why not
+    /// with what to do. No list shows it, and its data is there.
+    fn unreadable(&self) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+
     /// The snapshot of this name.
     fn find_snapshot(&self, name: &SnapshotName) -> Result<Option<Snapshot>>;
 
@@ -208,6 +224,15 @@ pub struct Capacity {
     pub promised: Bytes,
     /// What a new volume can get.
     pub available: Bytes,
+}
+
+/// What was deleted and could not be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// Its name among what is retired.
+    pub name: String,
+    /// What it holds, where that can be told.
+    pub bytes: Option<Bytes>,
 }
 
 /// How full a part of a pool is.

@@ -117,6 +117,15 @@ impl<R: Record> Shelf<R> {
             .collect())
     }
 
+    /// The entries that have no record which can be read, and why not.
+    pub(super) fn unreadable(&self) -> Result<Vec<(String, String)>> {
+        let told = |name: String| {
+            let error = self.find(&name).err()?;
+            Some((name, format!("{error:#}")))
+        };
+        Ok(self.names()?.into_iter().filter_map(told).collect())
+    }
+
     /// Forgets what somebody removed by hand, so that its promise ends.
     fn forget_all_but(&self, names: &[String]) -> Result<()> {
         let gone: Vec<String> = {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::folders::Trees;
 use crate::host::folder::Folder;
 use crate::host::tree;
+use crate::volume::Bytes;
 
 /// The making and the trash of one pool.
 pub(super) struct Yard {
@@ -99,15 +100,26 @@ impl Yard {
     /// Removes one entry of the trash. A failure is no failure of the call that threw it there: the entry has ended,
     /// what is left of it is reported as a fault of the pool, and the next start tries again.
     fn empty(&self, name: &str) {
+        if let Err(error) = self.remove(name) {
+            tracing::error!(entry = %name, error = format!("{error:#}"), "left in the trash");
+        }
+    }
+
+    /// Removes one entry of the trash; another that removes it at the same time is no harm.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
         // Whatever else was left there has no limit. One that stays is taken back at the next start.
         if let Ok(Some(entry)) = self.trash.folder(name)
             && let Err(error) = self.trees.release(&entry)
         {
             tracing::warn!(entry = %name, error = format!("{error:#}"), "its limit stays for now");
         }
-        if let Err(error) = tree::remove(self.trash.gate(), self.trash.as_fd(), OsStr::new(name)) {
-            tracing::error!(entry = %name, error = format!("{error:#}"), "left in the trash");
-        }
+        tree::remove(self.trash.gate(), self.trash.as_fd(), OsStr::new(name))
+    }
+
+    /// What an entry of the trash holds.
+    pub(super) fn size(&self, name: &str) -> Result<Bytes> {
+        let entry = self.trash.folder(name)?.context("it is no folder")?;
+        tree::size(entry.as_fd())
     }
 
     fn trash_name(&self, name: &str) -> String {

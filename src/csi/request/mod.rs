@@ -15,7 +15,7 @@ pub(super) use node::{Publication, health_at, publish, stage, unpublish, unstage
 
 use super::proto;
 use crate::names::TOPOLOGY_NODE;
-use crate::volume::{Error, Result, SnapshotId, VolumeId};
+use crate::volume::{Error, PoolName, Result, SnapshotId, VolumeId};
 
 /// What CSI allows in a string unless it says otherwise (CSI 1.13, "Size Limits").
 const LONGEST_STRING: usize = 128;
@@ -62,6 +62,20 @@ pub(super) fn usage_page(
         most => most as usize,
     };
     Ok((after.transpose()?, most))
+}
+
+/// What is to be purged: the pool, and the name of what is stuck in it.
+pub(super) fn purge(wire: proto::inspection::PurgeRequest) -> Result<(PoolName, String)> {
+    let pool = wire
+        .pool
+        .parse()
+        .map_err(|_| Error::NotFound(format!("pool {}", short(&wire.pool))))?;
+    if wire.name.is_empty() || wire.name.contains('/') || wire.name.starts_with('.') {
+        return Err(Error::Invalid(
+            "name is no leftover's: give one that ListLeftovers answered".into(),
+        ));
+    }
+    Ok((pool, wire.name))
 }
 
 /// The id of a snapshot. One that we never could have given is of a snapshot that does not exist.

@@ -10,7 +10,9 @@ use crate::host::folder::Folder;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
 use crate::host::space::{self, Count};
-use crate::pool::{Attached, Capacity, Fault, Level, Origin, Pool, Usage, health, image, shape};
+use crate::pool::{
+    Attached, Capacity, Fault, Level, Origin, Pool, Stuck, Usage, health, image, shape,
+};
 use crate::volume::{
     self, Bytes, Class, Error, Layout, PoolName, Record, Shape, Snapshot, SnapshotId, SnapshotName,
     SnapshotRecord, Volume, VolumeName, VolumeRecord,
@@ -114,6 +116,27 @@ impl Pool for Folders {
 
     fn retired(&self) -> volume::Result<Vec<String>> {
         Ok(self.yard.trash()?)
+    }
+
+    fn stuck(&self) -> volume::Result<Vec<Stuck>> {
+        let stuck = |name: String| Stuck {
+            bytes: self.yard.size(&name).ok(),
+            name,
+        };
+        Ok(self.yard.trash()?.into_iter().map(stuck).collect())
+    }
+
+    fn purge(&self, stuck: &str) -> volume::Result<()> {
+        if self.yard.trash()?.iter().any(|name| name == stuck) {
+            self.yard.remove(stuck)?;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self) -> volume::Result<Vec<(String, String)>> {
+        let mut all = self.volumes.unreadable()?;
+        all.extend(self.snapshots.unreadable()?);
+        Ok(all)
     }
 
     fn find_snapshot(&self, name: &SnapshotName) -> volume::Result<Option<Snapshot>> {

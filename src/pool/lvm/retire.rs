@@ -86,6 +86,18 @@ impl Retired {
         }
     }
 
+    /// Tries again to remove one that could not be; one that is gone by now is no longer stuck.
+    pub(super) fn purge(&self, name: &str) -> Result<()> {
+        if !self.locked().contains(name) {
+            return Ok(());
+        }
+        if let Some(lv) = self.group.find(name)? {
+            self.try_to_end(&lv)?;
+        }
+        self.locked().remove(name);
+        Ok(())
+    }
+
     fn try_to_end(&self, lv: &Lv) -> Result<()> {
         if lv.pool.is_empty() && !self.group.snapshots_of(&lv.name)?.is_empty() {
             return Ok(());

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use super::report::Vg;
+use super::report::{Lv, Vg};
 use super::thin::Thin;
 use super::{Lvm, Retired, SNAPSHOT, VOLUME, lv_of, snapshot_lv, volume_lv, watch, wishes};
 use crate::host::device_mapper;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
-use crate::pool::{Attached, Capacity, Device, Fault, Level, Origin, Pool, Severity, Usage, shape};
+use crate::pool::{
+    Attached, Capacity, Device, Fault, Level, Origin, Pool, Severity, Stuck, Usage, shape,
+};
 use crate::volume::{
     self, Access, Class, Error, Filesystem, Layout, PoolName, Shape, Snapshot, SnapshotId,
     SnapshotName, SnapshotRecord, Volume, VolumeName, VolumeRecord,
@@ -65,7 +67,7 @@ impl Pool for Lvm {
         };
         let record = lv
             .record()
-            .map_err(|error| self.unreadable(&lv.name, error))?;
+            .map_err(|error| self.unreadable_record(&lv.name, error))?;
         Ok(Some(self.volume(name, record)))
     }
 
@@ -125,13 +127,47 @@ impl Pool for Lvm {
         Ok(all.filter(|name| Retired::is_one(name)).collect())
     }
 
+    fn stuck(&self) -> volume::Result<Vec<Stuck>> {
+        let stuck = self.retired.stuck();
+        let all = self.group.all()?.into_iter();
+        Ok(all
+            .filter(|lv| stuck.contains(&lv.name))
+            .map(|lv| Stuck {
+                name: lv.name,
+                bytes: Some(lv.size),
+            })
+            .collect())
+    }
+
+    fn purge(&self, stuck: &str) -> volume::Result<()> {
+        Ok(self.retired.purge(stuck)?)
+    }
+
+    fn unreadable(&self) -> volume::Result<Vec<(String, String)>> {
+        let told = |lv: &Lv| {
+            if !lv.is_ours() {
+                return None;
+            }
+            let error = if lv.name.starts_with(VOLUME) {
+                lv.record::<VolumeRecord>().err()?
+            } else if lv.name.starts_with(SNAPSHOT) {
+                lv.record::<SnapshotRecord>().err()?
+            } else {
+                return None;
+            };
+            let told = self.unreadable_record(&lv.name, error);
+            Some((lv.name.clone(), told.to_string()))
+        };
+        Ok(self.group.all()?.iter().filter_map(told).collect())
+    }
+
     fn find_snapshot(&self, name: &SnapshotName) -> volume::Result<Option<Snapshot>> {
         let Some(lv) = self.look(&snapshot_lv(name))? else {
             return Ok(None);
         };
         let record = lv
             .record()
-            .map_err(|error| self.unreadable(&lv.name, error))?;
+            .map_err(|error| self.unreadable_record(&lv.name, error))?;
         Ok(Some(snapshot(name, record)))
     }
 
@@ -278,7 +314,7 @@ impl Lvm {
         )))
     }
 
-    fn unreadable(&self, lv: &str, error: anyhow::Error) -> Error {
+    fn unreadable_record(&self, lv: &str, error: anyhow::Error) -> Error {
         let path = self.group.path(lv);
         Error::Host(error.context(format!(
             "reading the record of {path}: mend its tags with `lvchange`, or remove it"

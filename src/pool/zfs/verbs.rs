@@ -16,7 +16,7 @@ use crate::host::command::Command;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
 use crate::host::{space, zvol};
-use crate::pool::{Attached, Capacity, Fault, Level, Origin, Pool, Usage, shape};
+use crate::pool::{Attached, Capacity, Fault, Level, Origin, Pool, Stuck, Usage, shape};
 use crate::volume::{
     self, Access, Bytes, Class, Error, Filesystem, Layout, PoolName, Record, Shape, Snapshot,
     SnapshotName, SnapshotRecord, Volume, VolumeName, VolumeRecord,
@@ -154,6 +154,20 @@ impl Pool for Zfs {
 
     fn retired(&self) -> volume::Result<Vec<String>> {
         Ok(self.known().retired.clone())
+    }
+
+    fn stuck(&self) -> volume::Result<Vec<Stuck>> {
+        let known = self.known();
+        let unneeded = |name: &&String| !known.has_snapshots(name);
+        let stuck = |name: &String| Stuck {
+            name: name.clone(),
+            bytes: None,
+        };
+        Ok(known.retired.iter().filter(unneeded).map(stuck).collect())
+    }
+
+    fn purge(&self, _stuck: &str) -> volume::Result<()> {
+        Ok(self.settle()?)
     }
 
     fn find_snapshot(&self, name: &SnapshotName) -> volume::Result<Option<Snapshot>> {
