@@ -1,22 +1,33 @@
 //! `orlop doctor`: whether this machine has what Orlop needs, each line with what to do.
 
+mod bundle;
+mod certificates;
 mod machine;
+mod node;
 mod pools;
+mod redact;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
 use super::client::{Failed, Remote};
+use super::kubelet::Kubelet;
 use super::node::PoolsArgs;
 use super::output::{Output, Shown};
-use super::pool;
+use crate::names::DRIVER;
 
-/// How long a node may take to tell of its pools.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0  all is well
+  1  something is bad, or it failed
+  2  the command line is wrong
+  5  nothing is bad, and a person should look at something";
+
+/// That a person should look at something.
+const LOOK: u8 = 5;
 
 #[derive(Args, Debug)]
 pub(super) struct Doctor {
@@ -29,14 +40,25 @@ pub(super) struct Doctor {
     #[command(flatten)]
     pools: PoolsArgs,
 
-    /// Where the kubelet keeps its state.
+    #[command(flatten)]
+    kubelet: Kubelet,
+
+    /// Look how long the certificates in this folder are good for: its tls.crt and ca.crt. Several times for several.
     #[arg(
-        long,
-        env = "KUBELET_ROOT",
-        default_value = "/var/lib/kubelet",
+        long = "certificates",
+        env = "ORLOP_CERTIFICATES",
+        value_delimiter = ':',
         value_name = "DIR"
     )]
-    kubelet: PathBuf,
+    certificates: Vec<PathBuf>,
+
+    /// Write all that helps to find a fault into this new .tar.gz, without secrets.
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+
+    /// The node's log for the bundle; without it what systemd's journal has of `orlop*`.
+    #[arg(long, requires = "bundle", value_name = "FILE")]
+    node_log: Option<PathBuf>,
 }
 
 /// One look, and what it found.
@@ -59,49 +81,25 @@ enum Status {
 impl Doctor {
     pub(super) fn run(self) -> Result<()> {
         let mut findings = machine::kernel();
-        findings.extend(machine::tools());
-        findings.extend(self.node_and_pools());
-        findings.extend(kubelet(&self.kubelet));
+        let served = node::findings(&self.remote, &self.pools);
+        findings.extend(machine::tools(&served.kinds));
+        findings.extend(served.findings);
+        findings.extend(kubelet(&self.kubelet, served.answers));
+        let folders = self.certificates.iter();
+        findings.extend(folders.flat_map(|folder| certificates::of_folder(folder)));
         self.output.list(&findings)?;
-        let bad = findings.iter().filter(|one| one.status == Status::Bad);
-        match bad.count() {
-            0 => Ok(()),
-            count => Err(Failed {
-                message: format!("bad: {count} of {} checks", findings.len()),
-                exit: 1,
-            }
-            .into()),
+        if let Some(file) = &self.bundle {
+            bundle::write(file, &self, &findings)?;
+            eprintln!("orlop: read {} before you give it away", file.display());
         }
-    }
-
-    /// The node with the pools that it tells of, or if nobody serves the pools that it would open.
-    fn node_and_pools(&self) -> Vec<Finding> {
-        let told = self.remote.with(async |node| {
-            let told = tokio::time::timeout(LIMIT, pool::list(&node)).await;
-            let late = |_| anyhow::anyhow!("no answer within {LIMIT:?}");
-            Ok(told.map_err(late).flatten())
-        });
-        let (socket, check) = (self.remote.endpoint.path().display(), "socket");
-        match told {
-            Ok(Ok(told)) => {
-                let served = Finding::ok(check, format!("a node serves on {socket}"));
-                let pools = told.iter().flat_map(pools::served);
-                std::iter::once(served).chain(pools).collect()
-            }
-            Ok(Err(error)) => {
-                let advice = "look at its log, and whether its disks hang; restart it";
-                let found = format!("{socket}: {error:#}");
-                vec![Finding::bad(check, found, advice)]
-            }
-            Err(error) => {
-                let silent = Finding {
-                    status: Status::Warn,
-                    ..Finding::ok(check, format!("{error:#}"))
-                };
-                let pools = pools::of_config(&self.pools);
-                std::iter::once(silent).chain(pools).collect()
-            }
-        }
+        let count = |status| findings.iter().filter(|one| one.status == status).count();
+        let (exit, word, count) = match (count(Status::Bad), count(Status::Warn)) {
+            (0, 0) => return Ok(()),
+            (0, warnings) => (LOOK, "to look at", warnings),
+            (bad, _) => (1, "bad", bad),
+        };
+        let message = format!("{word}: {count} of {} checks", findings.len());
+        Err(Failed { message, exit }.into())
     }
 }
 
@@ -152,18 +150,32 @@ impl Shown for Finding {
     }
 }
 
-fn kubelet(root: &Path) -> Vec<Finding> {
-    let check = "kubelet";
+/// Whether the kubelet is where we look, and knows of us.
+fn kubelet(kubelet: &Kubelet, served: bool) -> Vec<Finding> {
+    let (check, root) = ("kubelet", &kubelet.root);
     let registry = root.join("plugins_registry");
+    let socket = registry.join(format!("{DRIVER}-reg.sock"));
     vec![if !root.is_dir() {
-        Finding::ok(
-            check,
-            format!("none here: {} does not exist", root.display()),
-        )
-    } else if registry.is_dir() {
-        Finding::ok(check, format!("it watches {}", registry.display()))
-    } else {
+        let found = format!("none here: {} does not exist", root.display());
+        Finding::ok(check, found)
+    } else if !registry.is_dir() {
         let found = format!("{} does not exist", registry.display());
-        Finding::warn(check, found, "start the kubelet, which makes it")
+        Finding::warn(
+            check,
+            found,
+            "start the kubelet, which makes it: `systemctl start kubelet`",
+        )
+    } else if served && !socket.exists() {
+        let found = format!(
+            "it does not know of this driver: {} is missing",
+            socket.display()
+        );
+        let advice = format!(
+            "run `orlop node --kubelet-registration {}`",
+            registry.display()
+        );
+        Finding::warn(check, found, &advice)
+    } else {
+        Finding::ok(check, format!("it watches {}", registry.display()))
     }]
 }

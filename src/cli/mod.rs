@@ -60,8 +60,8 @@ enum Role {
     #[command(after_help = EXIT_CODES)]
     Prune(prune::Prune),
     /// Look whether this machine has what Orlop needs, and say what to do.
-    #[command(after_help = EXIT_CODES)]
-    Doctor(doctor::Doctor),
+    #[command(after_help = doctor::EXIT_CODES)]
+    Doctor(Box<doctor::Doctor>),
     /// Print the completions for a shell, such as `source <(orlop completions bash)`.
     Completions {
         /// Which shell.

@@ -44,14 +44,14 @@ pub(super) struct Listed {
     pub(super) promised_bytes: u64,
     pub(super) available_bytes: u64,
     pub(super) enforces_tree_size: bool,
-    levels: Vec<Level>,
+    pub(super) levels: Vec<Level>,
     pub(super) health: Vec<Fault>,
 }
 
 /// How full a part of a pool is.
 #[derive(Debug, Serialize)]
-struct Level {
-    part: String,
+pub(super) struct Level {
+    pub(super) part: String,
     used: u64,
     total: u64,
 }
@@ -92,8 +92,12 @@ pub(super) async fn list(node: &Connection) -> Result<Vec<Listed>> {
 impl Level {
     /// The part and how full it is.
     fn told(&self) -> String {
-        let percent = u128::from(self.used) * 100 / u128::from(self.total.max(1));
-        format!("{}: {percent} %", self.part)
+        format!("{}: {} %", self.part, self.percent())
+    }
+
+    /// How many percent of it are in use.
+    pub(super) fn percent(&self) -> u128 {
+        u128::from(self.used) * 100 / u128::from(self.total.max(1))
     }
 }
 

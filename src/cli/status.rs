@@ -41,7 +41,7 @@ pub(super) struct Status {
 
 /// All that is there.
 #[derive(Debug, Serialize)]
-struct Shown {
+pub(super) struct Shown {
     pools: Vec<pool::Listed>,
     volumes: Vec<Used>,
     snapshots: Vec<snapshot::Listed>,
@@ -75,7 +75,7 @@ impl Status {
 }
 
 /// Asks the node for everything.
-async fn shown(node: &Connection) -> Result<Shown> {
+pub(super) async fn shown(node: &Connection) -> Result<Shown> {
     let (pools, volumes) = (pool::list(node).await?, volume::list(node).await?);
     let (snapshots, mut usage) = (snapshot::list(node, None).await?, usage(node).await?);
     let used = |volume: volume::Listed| {

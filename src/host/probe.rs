@@ -91,7 +91,7 @@ pub fn version(runner: &dyn Runner, tool: &str) -> Result<String> {
     let said = runner.run(&match tool {
         // It tells its version, and then that it wants a device.
         "resize2fs" => asked.accept(1),
-        "btrfs" => asked.arg("version"),
+        "btrfs" | "lvm" | "zfs" => asked.arg("version"),
         _ => asked.arg("-V"),
     })?;
     let is_version = |word: &&str| {

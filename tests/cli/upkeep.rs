@@ -1,8 +1,89 @@
 //! The second day: what the doctor finds, what it gives to others, and what is pruned.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
-use super::Person;
+use super::{Person, finding, support};
+
+#[test]
+fn the_doctor_tells_what_no_record_explains_and_how_bad_it_is() {
+    let person = Person::new(&[]);
+    person.runs("volume create lost --size 1MiB");
+    let well = person.tries("doctor");
+    let pool = person.path("data/default");
+    fs::remove_dir(pool.join("volumes/lost/data")).expect("it is empty");
+    fs::create_dir_all(pool.join("volumes/stranger/data")).expect("the pool can be written");
+    fs::create_dir(pool.join("trash/old.1")).expect("the pool can be written");
+    fs::create_dir(person.path("tls")).expect("it is new");
+    fs::write(person.path("tls/tls.crt"), "no certificate").expect("it is new");
+
+    let ran = person.tries("doctor -o json --certificates ~/tls");
+    let findings = ran.json();
+
+    assert_eq!(well.code, 5, "sizes are not enforced: {well:?}");
+    assert_eq!(ran.code, 1);
+    for (check, status, advice) in [
+        ("volume default/lost", "bad", "restore a snapshot"),
+        ("pool default: unreadable", "warn", "has no volume.json"),
+        ("pool default: stuck", "warn", "orlop prune"),
+    ] {
+        let found = finding(&findings, check).expect(check);
+        assert_eq!(found["status"], status, "{found}");
+        assert!(found["found"].to_string().contains(advice), "{found}");
+    }
+    let all = findings.as_array().expect("a list");
+    let certificate = all
+        .iter()
+        .find(|one| one["check"].to_string().contains("tls.crt"));
+    assert_eq!(certificate.expect("it is told")["status"], "bad");
+}
+
+#[test]
+fn a_bundle_has_what_helps_and_no_secret() {
+    let person = Person::new(&[]);
+    person.runs("volume create data --size 1MiB");
+    let secrets = ["in-the-env", "in-the-file", "in-the-log", "in-a-header"];
+    let pools = format!(
+        "# password: in-the-file\npools:\n  - {{ name: default, directory: {{ path: {} }} }}\n",
+        person.path("data/default").display()
+    );
+    fs::write(person.path("pools.yaml"), pools).expect("it is new");
+    let log = "volume created\nmount -o username=me,password=in-the-log\n\
+               Authorization: Bearer in-a-header\nit said in-the-env\n";
+    fs::write(person.path("node.log"), log).expect("it is new");
+    let line = "doctor --bundle ~/help.tar.gz --pools ~/pools.yaml --node-log ~/node.log";
+    let at = |word: &str| word.replace('~', &person.path("").display().to_string());
+    let endpoint = person.node.socket.display().to_string();
+    let words = line.split_whitespace().map(at);
+
+    #[expect(clippy::disallowed_methods, reason = "a test starts what it tests")]
+    let ran = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"))
+        .args(words.chain(["--endpoint".to_owned(), endpoint]))
+        .env("REGISTRY_TOKEN", secrets[0])
+        .env("ORLOP_STATUS_TOKEN", secrets[0])
+        .output()
+        .expect("cargo built the binary");
+
+    let archive = person.path("help.tar.gz");
+    let mode = fs::metadata(&archive).map(|found| found.permissions().mode() & 0o777);
+    assert_eq!(mode.ok(), Some(0o600), "{ran:?}");
+    let text = support::run("tar", ["-xzOf".into(), archive.clone().into_os_string()]);
+    let text = text.expect("it is an archive");
+    for wanted in [
+        "\"default/data\"",
+        "volume created",
+        "ORLOP_STATUS_TOKEN",
+        "Linux ",
+        "ext4",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    for secret in secrets {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+    let again = person.tries("doctor --bundle ~/help.tar.gz");
+    assert!(again.err.contains("not there yet"), "{again:?}");
+}
 
 #[test]
 fn what_is_deleted_and_stuck_is_pruned_only_when_asked() {

@@ -1,5 +1,6 @@
 //! The kernel, the rights of this process, and the tools.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 
 use super::Finding;
@@ -7,18 +8,29 @@ use crate::host::command::Tools;
 use crate::host::gate::Gate;
 use crate::host::probe::{self, CapabilitySet};
 
-/// The tools, and what can not be done without each.
-const TOOLS: [(&str, &str); 7] = [
-    ("mkfs.ext4", "install e2fsprogs to make images with ext4"),
-    ("e2fsck", "install e2fsprogs to mount images with ext4"),
-    ("resize2fs", "install e2fsprogs to grow images with ext4"),
-    ("mkfs.xfs", "install xfsprogs to make images with XFS"),
-    ("xfs_growfs", "install xfsprogs to grow images with XFS"),
+/// A tool, the kind of pool that needs it if not all do, its Debian package, and what it is for.
+type Needed = (
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+    &'static str,
+);
+
+const TOOLS: [Needed; 9] = [
+    ("mkfs.ext4", None, "e2fsprogs", "to make images with ext4"),
+    ("e2fsck", None, "e2fsprogs", "to mount images with ext4"),
+    ("resize2fs", None, "e2fsprogs", "to grow images with ext4"),
+    ("mkfs.xfs", None, "xfsprogs", "to make images with XFS"),
+    ("xfs_growfs", None, "xfsprogs", "to grow images with XFS"),
     (
         "mkfs.btrfs",
-        "install btrfs-progs to make images with btrfs",
+        None,
+        "btrfs-progs",
+        "to make images with btrfs",
     ),
-    ("btrfs", "install btrfs-progs to grow images with btrfs"),
+    ("btrfs", None, "btrfs-progs", "to grow images with btrfs"),
+    ("lvm", Some("lvm"), "lvm2", "for pools of LVM"),
+    ("zfs", Some("zfs"), "zfsutils-linux", "for pools of ZFS"),
 ];
 
 /// What the kernel can, and what this process may.
@@ -82,15 +94,24 @@ pub(super) fn kernel() -> Vec<Finding> {
     findings
 }
 
-/// The tools that filesystems in images are made and grown with.
-pub(super) fn tools() -> Vec<Finding> {
+/// The tools that images are made and grown with, and those of these kinds of pools.
+pub(super) fn tools(kinds: &BTreeSet<String>) -> Vec<Finding> {
     let runner = Tools::new(Gate::open());
-    let look = |(tool, advice): (&str, &str)| match probe::version(&*runner, tool) {
-        Ok(version) => Finding::ok(tool, version),
-        Err(error) if is_missing(&error) => Finding::warn(tool, "not found", advice),
-        Err(error) => Finding::warn(tool, format!("{error:#}"), advice),
+    let is_needed = |kind: Option<&str>| kind.is_none_or(|kind| kinds.contains(kind));
+    let look = |(tool, kind, package, purpose): Needed| {
+        let advice = format!("install {package} {purpose}: `apt-get install {package}`");
+        let wrong = |found: String| match kind {
+            None => Finding::warn(tool, found, &advice),
+            Some(_) => Finding::bad(tool, found, &advice),
+        };
+        match probe::version(&*runner, tool) {
+            Ok(version) => Finding::ok(tool, version),
+            Err(error) if is_missing(&error) => wrong("not found".to_owned()),
+            Err(error) => wrong(format!("{error:#}")),
+        }
     };
-    TOOLS.into_iter().map(look).collect()
+    let needed = TOOLS.into_iter().filter(|(_, kind, ..)| is_needed(*kind));
+    needed.map(look).collect()
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {

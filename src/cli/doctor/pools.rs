@@ -1,5 +1,6 @@
 //! The pools: as the node tells of them, or as they lie there while nobody serves them.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -8,12 +9,17 @@ use anyhow::Result;
 use super::{Finding, Status};
 use crate::cli::node::PoolsArgs;
 use crate::cli::output::size;
-use crate::cli::pool::Listed;
+use crate::cli::pool::{Level, Listed};
 use crate::config::{self, Kind, Pools};
 use crate::host::gate::Gate;
 use crate::host::probe::{self, ProjectQuota};
 use crate::host::space;
 use crate::host::subvolume::QuotaMode;
+
+/// From how many percent on a person should look, as the alerts have it.
+const NEARLY_FULL_PERCENT: u128 = 85;
+/// From how many percent on it is bad.
+const FULL_PERCENT: u128 = 95;
 
 /// A pool that a node serves.
 pub(super) fn served(pool: &Listed) -> Vec<Finding> {
@@ -43,28 +49,56 @@ pub(super) fn served(pool: &Listed) -> Vec<Finding> {
             ),
         ));
     }
-    findings.extend(filesystem(&check, Path::new(&pool.place)));
-    findings.push(sizes(&check, pool.enforces_tree_size));
+    let full = pool
+        .levels
+        .iter()
+        .filter_map(|level| nearly_full(&check, level));
+    findings.extend(full);
+    if Path::new(&pool.place).is_absolute() {
+        findings.extend(filesystem(&check, Path::new(&pool.place)));
+        findings.push(sizes(&check, pool.enforces_tree_size));
+    }
     findings
 }
 
-/// The pools that a node with these arguments would open.
-pub(super) fn of_config(args: &PoolsArgs) -> Vec<Finding> {
+/// That a part of a pool will not do for long.
+fn nearly_full(check: &str, level: &Level) -> Option<Finding> {
+    let (part, percent) = (&level.part, level.percent());
+    let found = format!("{percent} % of its {part} are in use");
+    let advice = match part.as_str() {
+        "data" => "delete volumes or snapshots, or extend it: `lvextend -L +SIZE VG/THINPOOL`",
+        "metadata" => {
+            "delete snapshots, or extend it: `lvextend --poolmetadatasize +SIZE VG/THINPOOL`"
+        }
+        _ => "delete volumes or snapshots (`orlop status` shows them), or add space",
+    };
+    let check = format!("{check}: {part}");
+    match percent {
+        FULL_PERCENT.. => Some(Finding::bad(check, found, advice)),
+        NEARLY_FULL_PERCENT.. => Some(Finding::warn(check, found, advice)),
+        _ => None,
+    }
+}
+
+/// The pools that a node with these arguments would open, and their kinds.
+pub(super) fn of_config(args: &PoolsArgs) -> (Vec<Finding>, BTreeSet<String>) {
     let (pools, made) = match &args.file {
         Some(file) => (Pools::read(file), false),
         None => (Pools::to_be_embedded(&args.data), true),
     };
     match pools {
-        Ok(pools) => pools
-            .pools
-            .iter()
-            .flat_map(|pool| unserved(pool, made))
-            .collect(),
-        Err(error) => vec![Finding::bad(
-            "pools file",
-            format!("{error:#}"),
-            "mend it, or name another by --pools",
-        )],
+        Ok(Pools { pools }) => (
+            pools.iter().flat_map(|pool| unserved(pool, made)).collect(),
+            pools
+                .iter()
+                .map(|pool| pool.kind.name().to_owned())
+                .collect(),
+        ),
+        Err(error) => {
+            let advice = "mend it, or name another by --pools";
+            let wrong = Finding::bad("pools file", format!("{error:#}"), advice);
+            (vec![wrong], BTreeSet::new())
+        }
     }
 }
 
