@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo test test-long bench bench-machine
+.PHONY: build demo man test test-long bench bench-machine
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
@@ -15,6 +15,11 @@ else
 	@$(MAKE) --no-print-directory build
 	@"$${CARGO_TARGET_DIR:-target}/release/orlop" demo
 endif
+
+man: build ## manual pages and shell completions, in target/man and target/completions
+	@out="$${CARGO_TARGET_DIR:-target}" && mkdir -p "$$out/man" "$$out/completions" && \
+	"$$out/release/orlop" man "$$out/man" && \
+	for shell in bash zsh fish; do "$$out/release/orlop" completions $$shell >"$$out/completions/orlop.$$shell"; done
 
 test: ## all tests that this machine allows; what is skipped says why
 	@./tests/tools.sh test

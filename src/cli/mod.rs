@@ -6,6 +6,7 @@ mod doctor;
 mod kubelet;
 mod layers;
 mod leftovers;
+mod manual;
 mod node;
 mod output;
 mod pool;
@@ -14,6 +15,7 @@ mod snapshot;
 mod status;
 mod volume;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -62,6 +64,12 @@ enum Role {
     /// Look whether this machine has what Orlop needs, and say what to do.
     #[command(after_help = doctor::EXIT_CODES)]
     Doctor(Box<doctor::Doctor>),
+    /// Write the manual pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// Where to; it must exist.
+        directory: PathBuf,
+    },
     /// Print the completions for a shell, such as `source <(orlop completions bash)`.
     Completions {
         /// Which shell.
@@ -107,6 +115,7 @@ impl Cli {
             Role::Status(status) => status.run(),
             Role::Prune(prune) => prune.run(),
             Role::Doctor(doctor) => doctor.run(),
+            Role::Man { directory } => manual::write(Cli::command(), &directory),
             Role::Completions { shell } => completions(shell),
             Role::Demo(demo) => demo.run(),
         };

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::{Person, finding, support};
+use super::{Person, finding, orlop, support};
 
 #[test]
 fn the_doctor_tells_what_no_record_explains_and_how_bad_it_is() {
@@ -133,4 +133,18 @@ fn an_inline_volume_is_pruned_when_its_pod_is_gone() {
     );
     assert_eq!(pruned.out, "csi-gone\n");
     assert_eq!(person.runs("volume ls -o name").out, "default/csi-here\n");
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+
+    let words = ["man".to_owned(), dir.path().display().to_string()];
+    let ran = orlop(words, dir.path());
+
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let page = |name: &str| fs::read_to_string(dir.path().join(name)).expect(name);
+    assert!(page("orlop.1").contains("Persistent volumes"));
+    assert!(page("orlop-volume-create.1").contains("require\\-quota"));
+    assert!(!dir.path().join("orlop-man.1").exists());
 }
