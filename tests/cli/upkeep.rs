@@ -1,9 +1,11 @@
 //! The second day: what the doctor finds, what it gives to others, and what is pruned.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use super::{Person, finding, orlop, support};
+use super::{Person, finding, orlop, support, with_mounts};
 
 #[test]
 fn the_doctor_tells_what_no_record_explains_and_how_bad_it_is() {
@@ -147,4 +149,76 @@ fn the_manual_has_a_page_for_each_command() {
     assert!(page("orlop.1").contains("Persistent volumes"));
     assert!(page("orlop-volume-create.1").contains("require\\-quota"));
     assert!(!dir.path().join("orlop-man.1").exists());
+}
+
+#[test]
+fn records_of_every_release_are_read() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/records");
+    for release in list(&fixtures) {
+        let dir = tempfile::tempdir().expect("a directory can be made");
+        let pool = dir.path().join("default");
+        for (shelf, record) in [("volumes", "volume.json"), ("snapshots", "snapshot.json")] {
+            for name in list(&fixtures.join(&release).join(shelf)) {
+                let entry = pool.join(shelf).join(&name);
+                fs::create_dir_all(entry.join("data")).expect("the directory is ours");
+                fs::write(entry.join("image"), "").expect("the directory is ours");
+                let from = fixtures.join(&release).join(shelf).join(&name).join(record);
+                fs::copy(from, entry.join(record)).expect("the directory is ours");
+            }
+        }
+
+        let person = Person::new(&["--data", &dir.path().display().to_string()]);
+        let volumes = person.runs("volume ls -o name").out;
+        let snapshots = person.runs("snapshot ls -o name").out;
+
+        assert_eq!(
+            volumes.lines().count(),
+            list(&fixtures.join(&release).join("volumes")).len()
+        );
+        assert!(volumes.contains("default/again\n"), "{release}: {volumes}");
+        let wanted = "default/image@tuesday\ndefault/tree@monday\n";
+        assert_eq!(sorted(&snapshots), wanted, "{release}");
+        let again = person.runs("volume inspect default/again -o json").json();
+        assert_eq!(again["sizeBytes"], 1_u64 << 30);
+        assert_eq!(again["source"]["snapshot"], "default/tree@monday");
+    }
+}
+
+#[test]
+fn what_the_pages_say_of_images_works_without_orlop() {
+    with_mounts(|mut person| {
+        person.runs("volume create data --size 8MiB --layout image");
+        person.runs("volume mount default/data ~/mnt");
+        fs::write(person.path("mnt/row"), "42").expect("it is mounted");
+        person.runs("snapshot create default/data monday");
+        person.runs("volume unmount default/data ~/mnt");
+        person.node.kill();
+        fs::create_dir(person.path("by-hand")).expect("it is new");
+
+        for image in ["volumes/data/image", "snapshots/monday/image"] {
+            let (image, at) = (
+                person.path("data/default").join(image),
+                person.path("by-hand"),
+            );
+            let options: [&OsStr; 3] = ["-oloop,ro".as_ref(), image.as_ref(), at.as_ref()];
+            support::run("mount", options).expect("docs/on-disk.md says so");
+            let row = fs::read_to_string(at.join("row"));
+            support::run("umount", [&at]).expect("nobody uses it");
+
+            assert!(row.is_ok_and(|row| row == "42"), "{}", image.display());
+        }
+    });
+}
+
+fn list(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("it is there");
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("it can be listed").file_name();
+    let names = entries.map(|entry| name(entry).to_string_lossy().into_owned());
+    names.collect()
+}
+
+fn sorted(lines: &str) -> String {
+    let mut lines: Vec<_> = lines.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n") + "\n"
 }
