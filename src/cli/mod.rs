@@ -119,6 +119,7 @@ impl Cli {
             Role::Completions { shell } => completions(shell),
             Role::Demo(demo) => demo.run(),
         };
+        telemetry::stop();
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => client::fail(&error),

@@ -11,10 +11,12 @@ use http_body::{Frame, SizeHint};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt};
+use tracing::field::Empty;
 use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use super::proto;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace;
 
 /// Watches the calls of the service beneath.
 #[derive(Clone, Debug)]
@@ -58,6 +60,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut call = Call::new(request.uri().path(), self.metrics.clone());
+        trace::join(&call.span, call.method, request.headers());
         let answer = self.inner.clone().oneshot(request);
         let answer = answer.instrument(call.span.clone());
         Box::pin(async move {
@@ -120,7 +123,12 @@ impl Call {
         Self {
             method,
             started: Instant::now(),
-            span: info_span!("call", csi.method = method),
+            span: info_span!(
+                "call",
+                csi.method = method,
+                otel.name = Empty,
+                otel.status_code = Empty
+            ),
             metrics,
             over: false,
         }
@@ -137,6 +145,9 @@ impl Call {
         let took = self.started.elapsed();
         let code = name(status.code());
         self.metrics.called(self.method, code, took);
+        if status.code() != Code::Ok {
+            trace::failed(&self.span);
+        }
         let _entered = self.span.enter();
         let error = status.message();
         match status.code() {

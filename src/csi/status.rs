@@ -2,6 +2,7 @@
 
 use tonic::{Code, Status};
 
+use crate::telemetry::trace;
 use crate::volume::Error;
 
 /// The code by which the caller knows what to do next (DESIGN.md §9).
@@ -26,7 +27,11 @@ pub(crate) fn code(error: &Error) -> Code {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Self::new(code(&error), error.to_string())
+        let message = match trace::id() {
+            Some(id) => format!("{error} (trace {id})"),
+            None => error.to_string(),
+        };
+        Self::new(code(&error), message)
     }
 }
 

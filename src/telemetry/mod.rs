@@ -1,13 +1,15 @@
-//! What the process tells of itself: the log here, the figures and the probes beside it.
+//! What the process tells of itself: the log here, the figures, the probes and the traces beside it.
 
 pub mod http;
 pub mod metrics;
+pub mod trace;
 
 use std::io;
 
 use anyhow::{Context, Result, anyhow};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -24,15 +26,23 @@ pub enum LogFormat {
 /// # Errors
 /// A filter that can not be read; a second call.
 pub fn start(filter: &str, format: LogFormat) -> Result<()> {
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(parse(filter)?)
-        .with_writer(io::stderr);
-    match format {
-        LogFormat::Text => log.finish().try_init(),
-        LogFormat::Json => log.json().flatten_event(true).finish().try_init(),
-    }
-    .map_err(|error| anyhow!(error))
-    .context("the log could not be started")
+    let filter = parse(filter)?;
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let log = match format {
+        LogFormat::Text => log.boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(log.with_filter(filter))
+        .with(trace::layer()?)
+        .try_init()
+        .map_err(|error| anyhow!(error))
+        .context("the log could not be started")
+}
+
+/// Sends what is not sent yet; for the end of the process.
+pub fn stop() {
+    trace::stop();
 }
 
 fn parse(filter: &str) -> Result<EnvFilter> {

@@ -6,6 +6,7 @@ mod monitoring;
 mod mounting;
 mod process;
 mod surroundings;
+mod tracing;
 
 #[path = "../support/calls.rs"]
 mod calls;
