@@ -3,6 +3,7 @@
 use std::slice::from_ref;
 
 use orlop::config;
+use orlop::driver::leftovers::Kind;
 use orlop::volume::Bytes;
 
 use crate::claims;
@@ -48,11 +49,16 @@ fn a_record_that_can_not_be_read_is_told_and_hides_no_other(trial: &mut Trial) {
             let told = told.expect_err("nobody knows what it is").to_string();
             assert!(told.contains(says) && told.contains("v-one"), "{told}");
         }
+        let [left] = &node.leftovers()[..] else {
+            panic!("one is left over: {:?}", node.leftovers());
+        };
+        assert!(left.kind == Kind::Unreadable && left.message.contains(says));
         assert_eq!(node.volumes(), from_ref(&two));
         by_hand("lvchange", &["--deltag", with, "--addtag", without, &lv]);
     }
 
     assert_eq!(trial.node().volumes(), [one.clone(), two]);
+    assert_eq!(trial.node().leftovers(), []);
     assert_eq!(trial.read(&one), "content");
 }
 

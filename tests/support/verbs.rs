@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use anyhow::{Context, Result};
 use orlop::config;
+use orlop::driver::leftovers::Leftover;
 use orlop::driver::locks::{Hold, Key};
 use orlop::driver::mounts::{EphemeralSpec, PublishSpec, StageSpec};
 use orlop::driver::snapshots::{Only, SnapshotSpec};
@@ -193,6 +194,12 @@ impl Node {
     pub(crate) fn capacity(&self, form: Form) -> Capacity {
         let room = self.look(move |core| core.capacity(&form.class()));
         room.expect("the pool takes such volumes").0
+    }
+
+    /// What is left over, with what is told of it.
+    pub(crate) fn leftovers(&self) -> Vec<Leftover> {
+        self.look(|core| core.leftovers())
+            .expect("the pools can be read")
     }
 
     pub(crate) fn page(&self, after: Option<&VolumeId>, most: usize) -> Vec<Volume> {

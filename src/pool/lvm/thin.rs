@@ -208,6 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn its_parts_are_told_in_bytes() {
+        let thin = thin("2 112/1024 3200/12800 - rw discard_passdown error_if_no_space - 256 ");
+
+        let levels = thin
+            .levels()
+            .map(|level| (level.part, level.used, level.total));
+
+        let [data, metadata] = [800_u64 << 20, 1024 * 4096];
+        let used = 112 * 4096;
+        assert_eq!(
+            levels,
+            [("data", data / 4, data), ("metadata", used, metadata)]
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let of = |status| {
             let faults = thin(status).faults("vg0/thin0", 95, 95);
