@@ -13,7 +13,8 @@
 //! | [`host`] | the machine: processes, mounts, loop devices, and all unsafe code |
 //! | [`volume`] | the nouns: ids, sizes, specifications, records, errors; pure |
 //!
-//! Beside them stands [`layers`], the layer cache, which shares only start-up, logging and shutdown with the rest.
+//! Beside them stands [`layers`], the layer cache, which shares only start-up, logging and shutdown with the rest. Between
+//! machines our processes trust only what [`tls`] says.
 //!
 //! # The walk of a volume
 //!
@@ -49,4 +50,5 @@ pub mod names;
 pub mod pool;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 pub mod volume;

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 6] = ["cli", "csi", "driver", "pool", "host", "volume"];
 
 /// What is beside the layers, and which layers it may look at itself.
-const BESIDE: [(&str, &[&str]); 5] = [
+const BESIDE: [(&str, &[&str]); 6] = [
     ("config", &["volume"]),
-    ("layers", &["shutdown", "telemetry"]),
+    ("layers", &["shutdown", "telemetry", "tls"]),
     ("names", &[]),
     ("shutdown", &[]),
     ("telemetry", &[]),
+    // Who our processes are to each other, whatever they say then.
+    ("tls", &[]),
 ];
 
 #[test]
