@@ -19,7 +19,7 @@ pub use controller::Controller;
 pub use identity::Identity;
 pub use inspection::Inspection;
 pub use node::Node;
-pub use serve::serve;
+pub use serve::{serve, serve_over_tls};
 pub use upkeep::Upkeep;
 
 /// What every method on the wire answers.
