@@ -7,7 +7,12 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 6] = ["cli", "csi", "driver", "pool", "host", "volume"];
 
 /// What is beside the layers, and which layers it may look at itself.
-const BESIDE: [(&str, &[&str]); 6] = [
+const BESIDE: [(&str, &[&str]); 7] = [
+    // The router is a CSI client of the nodes: it knows the wire and the nouns, and no pool, driver or machine.
+    (
+        "cluster",
+        &["csi", "names", "shutdown", "telemetry", "tls", "volume"],
+    ),
     ("config", &["volume"]),
     ("layers", &["shutdown", "telemetry", "tls"]),
     ("names", &[]),
@@ -59,6 +64,7 @@ fn a_look_upward_is_seen() {
     assert!(!may_look("telemetry", "volume"));
     assert!(may_look("cli", "layers") && !may_look("driver", "layers"));
     assert!(!may_look("layers", "driver"));
+    assert!(!may_look("cluster", "driver") && !may_look("csi", "cluster"));
 }
 
 #[test]
@@ -81,8 +87,10 @@ fn may_look(layer: &str, seen: &str) -> bool {
     match (height(layer), height(seen)) {
         _ if layer == seen || ["lib", "main"].contains(&layer) => true,
         (Some(from), Some(to)) => from < to,
-        // The layer cache is a neighbour: only who puts the parts together knows it.
-        (Some(_), None) => beside(seen).is_some() && (seen != "layers" || layer == "cli"),
+        // The router and the layer cache are neighbours: only who puts the parts together knows them.
+        (Some(_), None) => {
+            beside(seen).is_some() && (!["cluster", "layers"].contains(&seen) || layer == "cli")
+        }
         (None, _) => beside(layer).is_some_and(|(_, allowed)| allowed.contains(&seen)),
     }
 }

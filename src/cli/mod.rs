@@ -1,6 +1,7 @@
 //! The command line: every flag has an environment twin, a default and a unit.
 
 mod client;
+mod controller;
 mod demo;
 mod doctor;
 mod kubelet;
@@ -44,6 +45,8 @@ Exit codes:
 enum Role {
     /// Serve the volumes of this node to CSI clients.
     Node(node::Node),
+    /// Serve CSI for a cluster: find the node of each call, and pass it on.
+    Controller(controller::Controller),
     /// Serve this node's runtime with image layers that any node of the cluster has.
     Layers(Box<layers::Layers>),
     /// Create, list, grow, clone, mount and remove volumes.
@@ -108,6 +111,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let done = match self.role {
             Role::Node(node) => node.run(),
+            Role::Controller(controller) => controller.run(),
             Role::Layers(layers) => layers.run(),
             Role::Volume(volume) => volume.run(),
             Role::Snapshot(snapshot) => snapshot.run(),

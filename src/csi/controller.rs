@@ -40,6 +40,18 @@ impl Controller {
     }
 }
 
+/// What a node can is what all of them can, and so what the router can.
+pub(crate) fn capabilities() -> proto::ControllerGetCapabilitiesResponse {
+    let capability = |r#type: Type| ControllerServiceCapability {
+        r#type: Some(capability::Type::Rpc(capability::Rpc {
+            r#type: r#type.into(),
+        })),
+    };
+    proto::ControllerGetCapabilitiesResponse {
+        capabilities: CAPABILITIES.into_iter().map(capability).collect(),
+    }
+}
+
 #[tonic::async_trait]
 impl proto::controller_server::Controller for Controller {
     async fn create_volume(
@@ -163,15 +175,7 @@ impl proto::controller_server::Controller for Controller {
         &self,
         _request: Request<proto::ControllerGetCapabilitiesRequest>,
     ) -> Reply<proto::ControllerGetCapabilitiesResponse> {
-        let capability = |r#type: Type| ControllerServiceCapability {
-            r#type: Some(capability::Type::Rpc(capability::Rpc {
-                r#type: r#type.into(),
-            })),
-        };
-        let capabilities = CAPABILITIES.into_iter().map(capability).collect();
-        Ok(Response::new(proto::ControllerGetCapabilitiesResponse {
-            capabilities,
-        }))
+        Ok(Response::new(capabilities()))
     }
 
     async fn create_snapshot(

@@ -10,21 +10,33 @@ use super::proto::{
 use crate::driver::Driver;
 use crate::names::DRIVER;
 
-/// Serves `csi.v1.Identity`.
+/// Serves `csi.v1.Identity`, of a node or of the router: they differ only in when they are ready.
 #[derive(Clone)]
-pub struct Identity {
-    driver: Driver,
+pub struct Identity<R> {
+    served: R,
 }
 
-impl Identity {
-    /// The identity of this driver.
-    pub fn new(driver: Driver) -> Self {
-        Self { driver }
+/// Who can say whether calls can be answered now.
+pub trait Readiness: Clone + Send + Sync + 'static {
+    /// Whether they can.
+    fn is_ready(&self) -> impl Future<Output = bool> + Send;
+}
+
+impl Readiness for Driver {
+    fn is_ready(&self) -> impl Future<Output = bool> + Send {
+        self.is_ready()
+    }
+}
+
+impl<R: Readiness> Identity<R> {
+    /// The identity of what is served.
+    pub fn new(served: R) -> Self {
+        Self { served }
     }
 }
 
 #[tonic::async_trait]
-impl proto::identity_server::Identity for Identity {
+impl<R: Readiness> proto::identity_server::Identity for Identity<R> {
     async fn get_plugin_info(
         &self,
         _request: Request<GetPluginInfoRequest>,
@@ -65,7 +77,7 @@ impl proto::identity_server::Identity for Identity {
 
     async fn probe(&self, _request: Request<ProbeRequest>) -> Reply<ProbeResponse> {
         Ok(Response::new(ProbeResponse {
-            ready: Some(self.driver.is_ready().await),
+            ready: Some(self.served.is_ready().await),
         }))
     }
 }

@@ -16,11 +16,13 @@ mod status;
 mod upkeep;
 
 pub use controller::Controller;
-pub use identity::Identity;
+pub(crate) use controller::capabilities;
+pub use identity::{Identity, Readiness};
 pub use inspection::Inspection;
 pub use node::Node;
+pub(crate) use request::{snapshot_id, volume_id};
 pub use serve::{serve, serve_over_tls};
 pub use upkeep::Upkeep;
 
 /// What every method on the wire answers.
-type Reply<T> = Result<tonic::Response<T>, tonic::Status>;
+pub(crate) type Reply<T> = Result<tonic::Response<T>, tonic::Status>;

@@ -8,7 +8,7 @@ use crate::volume::Error;
 /// The code by which the caller knows what to do next (DESIGN.md §9).
 ///
 /// The provisioner reads CANCELLED, `DEADLINE_EXCEEDED`, UNAVAILABLE and ABORTED as "may still be running" and all others
-/// as "it is over": only `Busy` may be one of the four. (CSI asks for ABORTED on a bad page token too; no sidecar that
+/// as "it is over": only `Busy` and `Unreachable` may be of these. (CSI asks for ABORTED on a bad page token too; no sidecar that
 /// lists takes it for running work.)
 #[deny(clippy::wildcard_enum_match_arm)]
 pub(crate) fn code(error: &Error) -> Code {
@@ -21,6 +21,7 @@ pub(crate) fn code(error: &Error) -> Code {
         Error::Full(_) => Code::ResourceExhausted,
         Error::OutOfRange(_) => Code::OutOfRange,
         Error::Unsupported(_) => Code::Unimplemented,
+        Error::Unreachable(_) => Code::Unavailable,
         Error::Host(_) => Code::Internal,
     }
 }
@@ -62,5 +63,6 @@ mod tests {
 
         assert!(over.iter().all(|error| !running.contains(&code(error))));
         assert_eq!(code(&Error::Busy(text())), Code::Aborted);
+        assert_eq!(code(&Error::Unreachable(text())), Code::Unavailable);
     }
 }

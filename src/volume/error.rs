@@ -40,6 +40,9 @@ pub enum Error {
     /// A page token that we did not give, or no longer know: list again from the start.
     #[error("{0}")]
     BadToken(String),
+    /// Who has it, or may have it, can not be asked now (router only): it may have been done, ask again.
+    #[error("{0}")]
+    Unreachable(String),
     /// The machine refused; the chain says how.
     #[error("{0:#}")]
     Host(anyhow::Error),

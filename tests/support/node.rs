@@ -27,6 +27,7 @@ pub(crate) struct Node {
     pub(crate) socket: PathBuf,
     /// A directory of its own, also for the paths of the test; goes with it.
     pub(crate) dir: TempDir,
+    role: &'static str,
     args: Vec<String>,
     process: Child,
 }
@@ -35,20 +36,27 @@ impl Node {
     /// Starts one with these arguments, and waits until it serves. Its pool is `dir/data/default`, unless they say
     /// `--data` or `--pools`; its log is `dir/log`.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("orlop-node-")
-            .tempdir()
-            .expect("the temporary directory can be written");
+        Self::start_in(new_dir(), "node", args)
+    }
+
+    /// The same in another role that serves on a socket.
+    #[allow(dead_code, reason = "few tests have another role")]
+    pub(crate) fn start_as(role: &'static str, args: &[&str]) -> Self {
+        Self::start_in(new_dir(), role, args)
+    }
+
+    fn start_in(dir: TempDir, role: &'static str, args: &[&str]) -> Self {
         let mut args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
-        if !args.iter().any(|arg| arg == "--data" || arg == "--pools") {
+        if role == "node" && !args.iter().any(|arg| arg == "--data" || arg == "--pools") {
             let data = dir.path().join("data");
             args.extend(["--data".to_owned(), data.display().to_string()]);
         }
         let socket = dir.path().join("csi.sock");
-        let process = spawn(&socket, &args, dir.path());
+        let process = spawn(role, &socket, &args, dir.path());
         let mut node = Self {
             socket,
             dir,
+            role,
             args,
             process,
         };
@@ -59,7 +67,7 @@ impl Node {
     /// Starts it again, after [`Node::stop`] or [`Node::kill`], with the same arguments on the same socket.
     #[allow(dead_code, reason = "not every test that has a node restarts it")]
     pub(crate) fn start_again(&mut self) {
-        self.process = spawn(&self.socket, &self.args, self.dir.path());
+        self.process = spawn(self.role, &self.socket, &self.args, self.dir.path());
         self.wait_until_it_serves();
     }
 
@@ -138,7 +146,14 @@ impl Drop for Node {
     }
 }
 
-fn spawn(socket: &Path, args: &[String], dir: &Path) -> Child {
+fn new_dir() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("orlop-node-")
+        .tempdir()
+        .expect("the temporary directory can be written")
+}
+
+fn spawn(role: &str, socket: &Path, args: &[String], dir: &Path) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
@@ -150,7 +165,7 @@ fn spawn(socket: &Path, args: &[String], dir: &Path) -> Child {
     )]
     let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"));
     process
-        .arg("node")
+        .arg(role)
         .arg("--endpoint")
         .arg(socket)
         .args(args)

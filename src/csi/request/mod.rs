@@ -42,7 +42,7 @@ fn name(text: String, field: &str) -> Result<String> {
 }
 
 /// The id of a volume. One that we never could have given is of a volume that does not exist.
-pub(super) fn volume_id(text: &str) -> Result<VolumeId> {
+pub(crate) fn volume_id(text: &str) -> Result<VolumeId> {
     if text.is_empty() {
         return Err(Error::Invalid(
             "volume_id is missing: give the id that CreateVolume answered".into(),
@@ -79,7 +79,7 @@ pub(super) fn purge(wire: proto::inspection::PurgeRequest) -> Result<(PoolName, 
 }
 
 /// The id of a snapshot. One that we never could have given is of a snapshot that does not exist.
-pub(super) fn snapshot_id(text: &str) -> Result<SnapshotId> {
+pub(crate) fn snapshot_id(text: &str) -> Result<SnapshotId> {
     if text.is_empty() {
         return Err(Error::Invalid(
             "snapshot_id is missing: give the id that CreateSnapshot answered".into(),

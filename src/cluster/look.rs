@@ -1,0 +1,142 @@
+//! Looking at a node: what it has, and how much room is left, again and again.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tracing::{info, warn};
+
+use super::inventory::{Inventory, Key};
+use super::nodes::{Node, Outcome, Seen, trouble};
+use crate::csi::proto::controller_client::ControllerClient;
+use crate::csi::proto::inspection::ListPoolsRequest;
+use crate::csi::proto::inspection::inspection_client::InspectionClient;
+use crate::csi::proto::{ListSnapshotsRequest, ListVolumesRequest};
+
+/// How often a node that answers is looked at; what it was asked in between is known anyway.
+const EVERY: Duration = Duration::from_mins(1);
+/// How often one that does not answer is tried.
+const TRY_EVERY: Duration = Duration::from_secs(2);
+/// How long one look may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How many entries are asked for at a time.
+const PAGE: i32 = 1000;
+
+/// Looks at the node until it is dropped or the token is set; sooner than planned when it is told so.
+pub(super) async fn again_and_again(
+    node: Weak<Node>,
+    told: Arc<Notify>,
+    inventory: Arc<Inventory>,
+    turns: Arc<Semaphore>,
+    stop: CancellationToken,
+) {
+    loop {
+        let wait = {
+            let _turn = turns.acquire().await;
+            // It is held only meanwhile: dropped by the others, it ends this.
+            let Some(node) = node.upgrade() else { return };
+            spread(look(&node, &inventory).await, &node.name)
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = told.notified() => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Half as much up to half as much again, by the name, so that many nodes are not looked at in one moment.
+fn spread(wait: Duration, name: &str) -> Duration {
+    let mut hash = DefaultHasher::new();
+    name.hash(&mut hash);
+    let part = u32::try_from(hash.finish() % 1000).expect("it is below 1000");
+    wait / 2 + wait * part / 1000
+}
+
+/// Looks once, and says when to look again.
+async fn look(node: &Node, inventory: &Inventory) -> Duration {
+    let at = Instant::now();
+    let before = node.seen.borrow().what.clone();
+    inventory.list_begins(&node.name);
+    let looked = tokio::time::timeout(LIMIT, ask(node)).await;
+    let looked = looked.unwrap_or_else(|_| Err(Status::deadline_exceeded("it takes too long")));
+    let (what, wait) = match looked {
+        Ok((keys, room)) => {
+            node.room.store(room, Ordering::Relaxed);
+            inventory.list_ends(&node.name, keys.into_iter());
+            (Outcome::Heard, EVERY)
+        }
+        Err(status) => {
+            let why = trouble(&status).unwrap_or_else(|| status.message().to_owned());
+            (Outcome::Silent(why), TRY_EVERY)
+        }
+    };
+    match &what {
+        Outcome::Silent(why) if !matches!(before, Outcome::Silent(_)) => {
+            warn!(node = %node.name, why, "a node does not say what it has");
+        }
+        Outcome::Heard if before != Outcome::Heard => {
+            info!(node = %node.name, "a node has said what it has");
+        }
+        _ => {}
+    }
+    node.seen.send_replace(Seen { at, what });
+    wait
+}
+
+/// All that the node has, and the room in its emptiest pool.
+async fn ask(node: &Node) -> Result<(Vec<Key>, u64), Status> {
+    let mut client = ControllerClient::new(node.channel());
+    let mut keys = Vec::new();
+    let mut starting_token = String::new();
+    loop {
+        let page = client.list_volumes(ListVolumesRequest {
+            max_entries: PAGE,
+            starting_token,
+        });
+        let page = page.await?.into_inner();
+        let ids = page.entries.into_iter().filter_map(|entry| entry.volume);
+        keys.extend(ids.filter_map(|volume| volume.volume_id.parse().ok().map(Key::Volume)));
+        match turn(page.next_token) {
+            ControlFlow::Continue(token) => starting_token = token,
+            ControlFlow::Break(()) => break,
+        }
+    }
+    starting_token = String::new();
+    loop {
+        let page = client.list_snapshots(ListSnapshotsRequest {
+            max_entries: PAGE,
+            starting_token,
+            ..Default::default()
+        });
+        let page = page.await?.into_inner();
+        let ids = page.entries.into_iter().filter_map(|entry| entry.snapshot);
+        keys.extend(
+            ids.filter_map(|snapshot| snapshot.snapshot_id.parse().ok().map(Key::Snapshot)),
+        );
+        match turn(page.next_token) {
+            ControlFlow::Continue(token) => starting_token = token,
+            ControlFlow::Break(()) => break,
+        }
+    }
+    let mut inspection = InspectionClient::new(node.channel());
+    let pools = inspection
+        .list_pools(ListPoolsRequest {})
+        .await?
+        .into_inner()
+        .pools;
+    let room = pools.iter().map(|pool| pool.available_bytes).max();
+    Ok((keys, room.unwrap_or(0)))
+}
+
+fn turn(next_token: String) -> ControlFlow<(), String> {
+    if next_token.is_empty() {
+        return ControlFlow::Break(());
+    }
+    ControlFlow::Continue(next_token)
+}

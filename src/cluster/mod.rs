@@ -1,0 +1,128 @@
+//! The router: one CSI controller for all nodes, which passes each call on to the node that has, or should have, the volume.
+//!
+//! It keeps nothing: [`nodes`] says who is there, [`inventory`] remembers which node has what, and [`look`] asks each node
+//! for it again and again. `controller` finds the node of a call, `placement` one for a new volume, `listing` asks all.
+//! What a request means is the node's to say; the router reads only ids, names and topology.
+
+mod capacity;
+mod controller;
+pub mod inventory;
+mod listing;
+mod look;
+pub mod nodes;
+mod placement;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::inventory::{Inventory, Key};
+use self::nodes::{Members, Node, Nodes, Outcome};
+use crate::csi::Readiness;
+use crate::tls::Credentials;
+use crate::volume::{Error, Result};
+
+/// For so long after its last creation, a router can be sure that it alone creates: the sidecars, which elect one leader,
+/// can not change it sooner. One that was quiet for longer looks at all nodes before it takes a name for free.
+const ALONE_FOR: Duration = Duration::from_secs(15);
+
+/// Serves `csi.v1.Controller` for all nodes; clones share what they know.
+#[derive(Clone, Debug)]
+pub struct Router {
+    nodes: Arc<Nodes>,
+    inventory: Arc<Inventory>,
+    last_creation: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Router {
+    /// A router to those of whom `members` tells, until the token is set. Must be called inside a runtime.
+    pub fn new(
+        members: watch::Receiver<Option<Members>>,
+        credentials: Credentials,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let inventory = Arc::new(Inventory::default());
+        let nodes = Nodes::follow(members, credentials, Arc::clone(&inventory), shutdown);
+        Self {
+            nodes,
+            inventory,
+            last_creation: Arc::default(),
+        }
+    }
+
+    /// Whether it is known which nodes there are.
+    pub fn knows_the_nodes(&self) -> bool {
+        self.nodes.all().is_some()
+    }
+
+    /// The node that has this volume or snapshot, if one has.
+    ///
+    /// # Errors
+    /// `Unreachable` while a node that may have it was not heard; `InUse` if several have one of this id.
+    async fn holder(&self, key: &Key) -> Result<Option<Arc<Node>>> {
+        if let Some(node) = self.known_holder(key)? {
+            return Ok(Some(node));
+        }
+        // Another router, or a person on a node, may have made it since.
+        self.nodes.look_again().await?;
+        if let Some(node) = self.known_holder(key)? {
+            return Ok(Some(node));
+        }
+        let silent = self.nodes.silent()?;
+        if silent.is_empty() {
+            return Ok(None);
+        }
+        Err(Error::Unreachable(format!(
+            "{key} may be on a node that can not be asked now: {}",
+            silent.join("; ")
+        )))
+    }
+
+    /// The same, of what must exist.
+    async fn owner(&self, key: &Key) -> Result<Arc<Node>> {
+        let holder = self.holder(key).await?;
+        holder.ok_or_else(|| Error::NotFound(key.to_string()))
+    }
+
+    /// Any node that answers, to say what every node says.
+    fn any_node(&self) -> Result<Arc<Node>> {
+        let all = self.nodes.known()?;
+        let heard = all
+            .into_iter()
+            .find(|node| node.seen.borrow().what == Outcome::Heard);
+        heard.ok_or_else(|| Error::Unreachable("no node can be asked now".into()))
+    }
+
+    fn known_holder(&self, key: &Key) -> Result<Option<Arc<Node>>> {
+        let holders = self.inventory.holders(key);
+        match &*holders {
+            [] => Ok(None),
+            [one] => self.nodes.named(one).map(Some),
+            several => Err(Error::InUse(format!(
+                "{key} is on several nodes, {}: remove it from all but one of them, by `orlop` there",
+                several.join(", ")
+            ))),
+        }
+    }
+
+    /// Makes sure that no name is taken for free that another router has just given away.
+    async fn mind_others(&self) -> Result<()> {
+        let last = self
+            .last_creation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(Instant::now());
+        if last.is_none_or(|last| last.elapsed() > ALONE_FOR) || self.nodes.some_are_new()? {
+            self.nodes.look_again().await?;
+        }
+        Ok(())
+    }
+}
+
+impl Readiness for Router {
+    async fn is_ready(&self) -> bool {
+        self.knows_the_nodes()
+    }
+}

@@ -1,0 +1,14 @@
+//! The router over real nodes: `orlop controller` and several `orlop node`, each a process, with mutual TLS between them.
+
+mod fleet;
+mod ids;
+mod placement;
+mod silence;
+mod trust;
+
+#[path = "../support/calls.rs"]
+mod calls;
+#[path = "../support/node.rs"]
+mod node;
+#[path = "../support/mod.rs"]
+mod support;

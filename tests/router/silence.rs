@@ -1,0 +1,78 @@
+//! What is answered while a node can not be asked.
+
+use std::time::Duration;
+
+use orlop::csi::proto::ControllerGetVolumeRequest;
+use tonic::{Code, Request};
+
+use crate::fleet::{Fleet, client_of, on, place, until_it};
+
+#[tokio::test]
+async fn what_a_dead_node_may_have_is_neither_missing_nor_deleted() {
+    let mut fleet = Fleet::of(2);
+    let first = fleet.router();
+    let mut client = client_of(&first).await;
+    let id = client
+        .create(on("data", &["b"]))
+        .await
+        .expect("there is room")
+        .volume_id;
+    fleet.nodes[1].kill();
+    let fresh = fleet.router();
+    let fresh = crate::calls::Client::new(fresh.channel().await);
+
+    for mut client in [client.clone(), fresh] {
+        let refused = client.delete(&id).await.expect_err("b has it");
+        let request = ControllerGetVolumeRequest {
+            volume_id: id.clone(),
+        };
+        let unknown = client.controller.controller_get_volume(request).await;
+        let unknown = unknown.expect_err("b has it");
+        let elsewhere = until_it(&mut client, async |client| {
+            client.create(on("other", &["a"])).await
+        });
+
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(refused.message().contains(" b"), "{refused}");
+        assert_eq!(unknown.code(), Code::Unavailable);
+        assert_eq!(place(&elsewhere.await), "a");
+    }
+
+    fleet.nodes[1].start_again();
+    until_it(&mut client, async |client| client.delete(&id).await).await;
+    assert_eq!(fleet.counts().await, [1, 0]);
+}
+
+#[tokio::test]
+async fn a_create_that_a_slow_node_has_begun_is_not_begun_on_another() {
+    let fleet = Fleet::of(2);
+    let router = fleet.router();
+    let mut client = client_of(&router).await;
+    client
+        .create(on("first", &["a"]))
+        .await
+        .expect("there is room");
+    fleet.freeze(0, true);
+
+    let mut slow = Request::new(on("data", &["a"]));
+    slow.set_timeout(Duration::from_millis(300));
+    let slow = client.controller.create_volume(slow).await;
+    let mut changed = Request::new(on("data", &["b"]));
+    changed.set_timeout(Duration::from_millis(300));
+    let changed = client.controller.create_volume(changed).await;
+    let meanwhile = client.create(on("other", &["b"])).await;
+    fleet.freeze(0, false);
+    let made = until_it(&mut client, async |client| {
+        client.create(on("data", &["b"])).await
+    })
+    .await;
+
+    for unclear in [slow, changed] {
+        let code = unclear.expect_err("a does not answer").code();
+        let running = [Code::Cancelled, Code::DeadlineExceeded, Code::Unavailable];
+        assert!(running.contains(&code), "{code}");
+    }
+    assert_eq!(place(&meanwhile.expect("b answers")), "b");
+    assert_eq!(place(&made), "a");
+    assert_eq!(fleet.counts().await, [2, 1]);
+}
