@@ -36,6 +36,7 @@ pub mod tags;
 pub mod token;
 pub mod upstream;
 pub mod wire;
+pub mod wiring;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -15,13 +15,13 @@ use crate::upstream::{Fault, Upstream};
 const MIB: usize = 1 << 20;
 
 /// A containerd of its own, without CRI; it ends with the test.
-struct Containerd {
+pub(crate) struct Containerd {
     process: Child,
     folder: TempDir,
 }
 
 impl Containerd {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         if !installed("containerd") {
             return None;
         }
@@ -59,7 +59,7 @@ impl Containerd {
             .join("root/io.containerd.content.v1.content")
     }
 
-    fn holds(&self, digest: &str) -> bool {
+    pub(crate) fn holds(&self, digest: &str) -> bool {
         self.content()
             .join("blobs")
             .join(digest.replace(':', "/"))
@@ -75,16 +75,15 @@ impl Containerd {
             upstream.url, cache.url,
         );
         std::fs::write(hosts.join("registry.test/hosts.toml"), text).expect("it is ours");
+        self.fetch(&hosts, "registry.test/a/b:v1").await
+    }
+
+    /// Pulls an image as this folder of `hosts.toml` says.
+    pub(crate) async fn fetch(&self, hosts: &Path, image: &str) -> anyhow::Result<String> {
         eventually(|| self.socket().exists()).await;
         let hosts = hosts.display().to_string();
-        self.ctr(&[
-            "content",
-            "fetch",
-            "--hosts-dir",
-            &hosts,
-            "registry.test/a/b:v1",
-        ])
-        .await
+        self.ctr(&["content", "fetch", "--hosts-dir", &hosts, image])
+            .await
     }
 
     /// Writes a blob into containerd's store as some other mirror would.
@@ -113,7 +112,7 @@ impl Drop for Containerd {
     }
 }
 
-fn installed(tool: &str) -> bool {
+pub(crate) fn installed(tool: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&paths).any(|folder| folder.join(tool).exists());
     if !found {
@@ -122,7 +121,7 @@ fn installed(tool: &str) -> bool {
     found
 }
 
-async fn tool(command: Command) -> anyhow::Result<String> {
+pub(crate) async fn tool(command: Command) -> anyhow::Result<String> {
     let command = command.limit(Duration::from_mins(1));
     let run = move || Tools::new(Gate::open()).run(&command);
     tokio::task::spawn_blocking(run)
@@ -131,7 +130,7 @@ async fn tool(command: Command) -> anyhow::Result<String> {
 }
 
 /// An image of these layers in `a/b:v1`; the digests of its layers.
-fn image(upstream: &Upstream, layers: &[Vec<u8>]) -> Vec<String> {
+pub(crate) fn image(upstream: &Upstream, layers: &[Vec<u8>]) -> Vec<String> {
     let config =
         br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
     let digests: Vec<String> = layers

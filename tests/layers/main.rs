@@ -10,3 +10,4 @@ mod mirror;
 mod swarm;
 mod tenancy;
 mod upstream;
+mod wiring;

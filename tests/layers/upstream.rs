@@ -66,6 +66,11 @@ impl Upstream {
         let url = format!("http://{}", listener.local_addr().expect("it listens"));
         let shared = Arc::new(Shared::default());
         url.clone_into(&mut shared.url.lock().expect("no panic"));
+        let ping = (
+            "/v2/".to_owned(),
+            (b"{}".to_vec(), "application/json".to_owned()),
+        );
+        shared.content.lock().expect("no panic").extend([ping]);
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let stop = CancellationToken::new();
         let serving = axum::serve(listener, router);
