@@ -51,7 +51,7 @@ impl Members {
                 () = shutdown.cancelled() => return gossip.leave().await,
                 () = tokio::time::sleep_until(seeding) => {
                     gossip.announce(&seeds).await;
-                    let lonely = gossip.members.known.borrow().is_empty();
+                    let lonely = gossip.members.heard.borrow().is_empty();
                     seeding = Instant::now() + if lonely { LONELY } else { SEEDING };
                 }
                 () = tokio::time::sleep_until(timer) => gossip.fire().await,
@@ -157,7 +157,7 @@ impl Gossip {
                 .map(|member| member.id().clone())
                 .collect();
             tracing::info!(others = known.len(), "the cluster changed");
-            self.members.known.send_replace(known.into());
+            self.members.heard.send_replace(known.into());
         }
     }
 }
@@ -176,6 +176,12 @@ mod tests {
                 .clone()
                 .gossip(socket, seeds.to_vec(), shutdown.clone()),
         );
+        let (believing, mut heard) = (members.clone(), members.heard());
+        tokio::spawn(async move {
+            while heard.changed().await.is_ok() {
+                believing.believe(heard.borrow_and_update().clone());
+            }
+        });
         members
     }
 

@@ -32,7 +32,10 @@ pub struct Member {
 #[derive(Debug)]
 pub struct Members {
     me: Member,
-    pub(super) known: watch::Sender<Arc<[Member]>>,
+    /// Those that the gossip tells of.
+    pub(super) heard: watch::Sender<Arc<[Member]>>,
+    /// Those of them who proved to be what the gossip says.
+    known: watch::Sender<Arc<[Member]>>,
     shunned: Mutex<HashMap<SocketAddr, Instant>>,
 }
 
@@ -74,6 +77,7 @@ impl Members {
     pub fn alone(me: Member) -> Arc<Self> {
         Arc::new(Self {
             me,
+            heard: watch::Sender::new(Arc::new([])),
             known: watch::Sender::new(Arc::new([])),
             shunned: Mutex::default(),
         })
@@ -84,7 +88,21 @@ impl Members {
         &self.me
     }
 
-    /// The other nodes that the gossip knows.
+    /// The other nodes that the gossip tells of, whoever they are.
+    pub fn heard(&self) -> watch::Receiver<Arc<[Member]>> {
+        self.heard.subscribe()
+    }
+
+    /// These are the other nodes.
+    pub fn believe(&self, members: Arc<[Member]>) {
+        self.known.send_if_modified(|known| {
+            let changed = **known != *members;
+            *known = members;
+            changed
+        });
+    }
+
+    /// The other nodes.
     pub fn others(&self) -> watch::Receiver<Arc<[Member]>> {
         self.known.subscribe()
     }
@@ -144,7 +162,7 @@ mod tests {
         let me = Member::new(([127, 0, 0, 1], 1).into(), String::new());
         let members = Members::alone(me);
         let other = Member::new(([127, 0, 0, 1], 2).into(), String::new());
-        members.known.send_replace([other.clone()].into());
+        members.believe([other.clone()].into());
         let seed = (0..1000).find(|seed| members.above(*seed) != Above::Upstream);
         let seed = seed.expect("one of them");
 

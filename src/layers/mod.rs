@@ -26,6 +26,7 @@ pub mod miss;
 pub mod name;
 pub mod peers;
 pub mod progress;
+pub mod prove;
 pub mod referrers;
 pub mod relay;
 pub mod runtime;
@@ -34,6 +35,7 @@ pub mod store;
 pub mod swarm;
 pub mod tags;
 pub mod token;
+pub mod trust;
 pub mod upstream;
 pub mod wire;
 pub mod wiring;
@@ -59,6 +61,7 @@ use self::runtime::Runtime;
 use self::store::Store;
 use self::tags::Tags;
 use self::token::Tokens;
+use self::trust::Trust;
 use self::upstream::Upstream;
 
 /// How the layer cache of one node is set up.
@@ -78,6 +81,9 @@ pub struct Settings {
     #[arg(long = "peer", env = "ORLOP_LAYERS_PEERS", value_delimiter = ',')]
     #[serde(default)]
     pub seeds: Vec<String>,
+    /// The folder with `tls.crt`, `tls.key` and `ca.crt`, by which peers prove to be nodes; without it anyone is a peer.
+    #[arg(long, env = "ORLOP_LAYERS_CERTIFICATES", value_name = "FOLDER")]
+    pub certificates: Option<PathBuf>,
     /// The zone of this node, whose border a blob should cross once.
     #[arg(long, env = "ORLOP_LAYERS_ZONE", default_value = "")]
     pub zone: String,
@@ -181,8 +187,14 @@ pub async fn serve(
         &settings.namespace,
     )?;
     tokio::spawn(runtime.clone().keep_clean(shutdown.clone()));
-    let peers = doors.as_ref().map(|doors| peers(&settings, doors));
-    let peers = peers.transpose()?;
+    let doors = match doors {
+        Some(doors) => Some((Trust::open(settings.certificates.as_deref())?, doors)),
+        None => None,
+    };
+    let peers = match &doors {
+        Some((trust, doors)) => Some(peers(&settings, trust, doors)?),
+        None => None,
+    };
     let sources = Sources {
         store: Store::open(&settings.cache, settings.quota_mib << 20)?,
         runtime,
@@ -197,8 +209,8 @@ pub async fn serve(
         tags,
         grants: Grants::open(settings.cache.join("public"), settings.anyone)?,
     });
-    if let Some(doors) = doors {
-        meet(&settings, &mirror, doors, &shutdown);
+    if let Some((trust, doors)) = doors {
+        meet(&settings, &mirror, &trust, doors, &shutdown)?;
     }
     tracing::info!(listen = %settings.listen, cache = %settings.cache.display(), "serving layers");
     axum::serve(listener, http::router(mirror))
@@ -208,9 +220,18 @@ pub async fn serve(
 }
 
 /// Takes part in the cluster, in the background.
-fn meet(settings: &Settings, mirror: &Arc<Mirror>, doors: Doors, shutdown: &CancellationToken) {
+fn meet(
+    settings: &Settings,
+    mirror: &Arc<Mirror>,
+    trust: &Trust,
+    doors: Doors,
+    shutdown: &CancellationToken,
+) -> Result<()> {
     let fetches = &mirror.fetches;
-    let Some(peers) = fetches.peers() else { return };
+    let Some(peers) = fetches.peers() else {
+        return Ok(());
+    };
+    tokio::spawn(prove::keep_proving(peers.clone(), shutdown.clone()));
     let members = peers.members.clone();
     tokio::spawn(members.gossip(doors.gossip, settings.seeds.clone(), shutdown.clone()));
     tokio::spawn(holders::announce(
@@ -218,24 +239,34 @@ fn meet(settings: &Settings, mirror: &Arc<Mirror>, doors: Doors, shutdown: &Canc
         peers.clone(),
         shutdown.clone(),
     ));
-    let serving = axum::serve(doors.chunks, seed::router(mirror.clone()));
+    let routes = seed::router(mirror.clone());
     let shutdown = shutdown.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            ended = serving => tracing::error!(?ended, "stopped serving peers"),
-            () = shutdown.cancelled() => {}
-        }
-    });
+    match trust.listener(doors.chunks)? {
+        Ok(proven) => tokio::spawn(serve_peers(proven, routes, shutdown)),
+        Err(port) => tokio::spawn(serve_peers(port, routes, shutdown)),
+    };
+    Ok(())
 }
 
-fn peers(settings: &Settings, doors: &Doors) -> Result<Arc<Peers>> {
+async fn serve_peers<L>(port: L, routes: axum::Router, shutdown: CancellationToken)
+where
+    L: axum::serve::Listener,
+    L::Addr: std::fmt::Debug,
+{
+    tokio::select! {
+        ended = axum::serve(port, routes) => tracing::error!(?ended, "stopped serving peers"),
+        () = shutdown.cancelled() => {}
+    }
+}
+
+fn peers(settings: &Settings, trust: &Trust, doors: &Doors) -> Result<Arc<Peers>> {
     let address = settings.advertise.map_or_else(|| doors.address(), Ok)?;
     anyhow::ensure!(
         !address.ip().is_unspecified(),
         "{address} is no address that others could reach: say one with --advertise"
     );
     let members = Members::alone(Member::new(address, settings.zone.clone()));
-    let peers = Peers::new(members).context("setting up the client for peers")?;
+    let peers = Peers::new(members, trust).context("setting up the client for peers")?;
     Ok(Arc::new(peers))
 }
 

@@ -1,20 +1,24 @@
 //! The other nodes as this one talks to them: joining the swarm of a blob, and asking for chunks.
 
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use axum::http::header::CONNECTION;
 use reqwest::{Client, Response};
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use super::bitmap::Bitmap;
 use super::digest::{ChunkSum, Digest};
 use super::flow::{Ask, Kind};
-use super::members::Members;
+use super::members::{Member, Members};
 use super::miss::Miss;
 use super::swarm::Offer;
 use super::tags::Name;
+use super::trust::Trust;
 use super::wire::{CHUNK, Join, News, Offered, Resolved, SUM, miss};
 
 /// A peer that can not be reached in this time is down.
@@ -51,22 +55,28 @@ pub enum Trouble {
 #[derive(Debug)]
 pub struct Peers {
     client: Client,
+    scheme: &'static str,
     slots: Semaphore,
     /// Who is there.
     pub members: Arc<Members>,
 }
 
-/// The news of a swarm.
+/// What a peer tells, one JSON value a line.
 #[derive(Debug)]
-pub struct NewsStream {
+pub struct Lines<T> {
     response: Response,
     buffer: Vec<u8>,
+    kind: PhantomData<fn() -> T>,
 }
+
+/// The news of a swarm.
+pub type NewsStream = Lines<News>;
 
 impl Peers {
     /// A client for the members of a cluster.
-    pub fn new(members: Arc<Members>) -> reqwest::Result<Self> {
-        let client = Client::builder()
+    pub fn new(members: Arc<Members>, trust: &Trust) -> reqwest::Result<Self> {
+        let client = trust
+            .client(Client::builder())
             .no_proxy()
             .http1_only()
             .tcp_nodelay(true)
@@ -75,6 +85,7 @@ impl Peers {
             .build()?;
         Ok(Self {
             client,
+            scheme: trust.scheme(),
             slots: Semaphore::new(CHUNKS_AT_ONCE),
             members,
         })
@@ -108,13 +119,10 @@ impl Peers {
             offer,
         };
         let body = serde_json::to_vec(&join).map_err(gone)?;
-        let url = format!("http://{home}/v1/{}/join", ask.digest);
+        let url = self.url(home, format_args!("{}/join", ask.digest));
         let sent = self.send(self.client.post(url).body(body));
         let response = tokio::time::timeout(SILENCE, sent).await.map_err(gone)??;
-        let mut news = NewsStream {
-            response,
-            buffer: Vec::new(),
-        };
+        let mut news = Lines::of(response);
         loop {
             match news.next().await? {
                 News::Size(size) => return Ok((size, news)),
@@ -135,7 +143,7 @@ impl Peers {
         comes: impl FnOnce(usize),
     ) -> Result<Option<Chunk>, Trouble> {
         let me = self.members.me().address;
-        let url = format!("http://{home}/v1/{digest}/next/{me}");
+        let url = self.url(home, format_args!("{digest}/next/{me}"));
         let request = self.client.post(url).body(coming.to_hex());
         self.chunk_of(request, comes).await
     }
@@ -147,7 +155,7 @@ impl Peers {
         digest: &Digest,
         at: usize,
     ) -> Result<Chunk, Trouble> {
-        let url = format!("http://{holder}/v1/{digest}/chunks/{at}");
+        let url = self.url(holder, format_args!("{digest}/chunks/{at}"));
         let chunk = self.chunk_of(self.client.get(url), |_| {}).await?;
         chunk
             .filter(|chunk| chunk.at == at)
@@ -164,7 +172,7 @@ impl Peers {
         let mut via = via.to_vec();
         via.push(self.members.me().address);
         let body = serde_json::to_vec(&(name, via)).map_err(gone)?;
-        let request = self.client.post(format!("http://{home}/v1/tag")).body(body);
+        let request = self.client.post(self.url(home, "tag")).body(body);
         let answer = self.send(request).await?.bytes().await.map_err(gone)?;
         match serde_json::from_slice(&answer).map_err(gone)? {
             Resolved::Digest(digest) => Ok(digest),
@@ -175,9 +183,24 @@ impl Peers {
     /// Tells a home which blobs this node holds.
     pub async fn tell_held(&self, home: SocketAddr, digests: &[Digest]) -> Result<(), Trouble> {
         let body = serde_json::to_vec(&(self.members.me().address, digests)).map_err(gone)?;
-        let url = format!("http://{home}/v1/held");
+        let url = self.url(home, "held");
         self.send(self.client.post(url).body(body)).await?;
         Ok(())
+    }
+
+    /// Who answers at an address.
+    pub async fn hello(&self, address: SocketAddr) -> Result<Member, Trouble> {
+        // Few of those who are asked are needed soon.
+        let request = self.client.get(self.url(address, "hello"));
+        let answer = self.send(request.header(CONNECTION, "close"));
+        let answer = tokio::time::timeout(SILENCE, answer)
+            .await
+            .map_err(gone)??;
+        serde_json::from_slice(&answer.bytes().await.map_err(gone)?).map_err(gone)
+    }
+
+    fn url(&self, peer: SocketAddr, what: impl std::fmt::Display) -> String {
+        format!("{}://{peer}/v1/{what}", self.scheme)
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Trouble> {
@@ -210,9 +233,17 @@ impl Peers {
     }
 }
 
-impl NewsStream {
-    /// The next news. A peer that is silent for too long is gone.
-    pub async fn next(&mut self) -> Result<News, Trouble> {
+impl<T: DeserializeOwned> Lines<T> {
+    fn of(response: Response) -> Self {
+        Self {
+            response,
+            buffer: Vec::new(),
+            kind: PhantomData,
+        }
+    }
+
+    /// The next line. A peer that is silent for too long is gone.
+    pub async fn next(&mut self) -> Result<T, Trouble> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let rest = self.buffer.split_off(end + 1);

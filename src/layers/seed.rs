@@ -42,6 +42,7 @@ pub fn router(mirror: Arc<Mirror>) -> Router {
         .route("/v1/{digest}/join", post(join))
         .route("/v1/{digest}/next/{from}", post(next))
         .route("/v1/{digest}/chunks/{chunk}", get(chunk))
+        .route("/v1/hello", get(hello))
         .route("/v1/held", post(held))
         .route("/v1/tag", post(tag))
         .layer(axum::extract::DefaultBodyLimit::max(8 << 20))
@@ -229,6 +230,12 @@ async fn send(swarm: &Swarm, chunk: usize) -> Response {
     }
     *response.body_mut() = bytes.into();
     response
+}
+
+async fn hello(State(mirror): State<Arc<Mirror>>) -> Response {
+    let me = mirror.fetches.peers().map(|peers| peers.members.me());
+    let text = serde_json::to_vec(&me).unwrap_or_default();
+    answer::json_body(text, "application/json")
 }
 
 async fn held(State(mirror): State<Arc<Mirror>>, body: Bytes) -> StatusCode {

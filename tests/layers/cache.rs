@@ -41,6 +41,7 @@ pub(crate) fn settings(upstream: &Upstream, folder: PathBuf) -> Settings {
         listen: "127.0.0.1:0".parse().expect("it is an address"),
         peer_listen: None,
         advertise: None,
+        certificates: None,
         seeds: Vec::new(),
         zone: String::new(),
         cache: folder,

@@ -7,6 +7,7 @@ use orlop::layers::members::Member;
 use tempfile::TempDir;
 
 use crate::cache::{Cache, Doors, Seen, eventually, settings};
+use crate::trust::Authority;
 use crate::upstream::Upstream;
 
 pub(crate) struct Cluster {
@@ -14,6 +15,7 @@ pub(crate) struct Cluster {
     addresses: Vec<SocketAddr>,
     zones: Vec<String>,
     folders: Vec<TempDir>,
+    authority: Option<Authority>,
 }
 
 impl Cluster {
@@ -24,7 +26,17 @@ impl Cluster {
 
     /// One cache in each of these zones, which may repeat.
     pub(crate) async fn in_zones(upstream: &Upstream, zones: &[&str]) -> Self {
+        Self::known_to(None, upstream, zones).await
+    }
+
+    /// The same, each with a certificate of this authority.
+    pub(crate) async fn known_to(
+        authority: Option<Authority>,
+        upstream: &Upstream,
+        zones: &[&str],
+    ) -> Self {
         let mut cluster = Self {
+            authority,
             nodes: Vec::new(),
             addresses: Vec::new(),
             zones: Vec::new(),
@@ -45,11 +57,19 @@ impl Cluster {
         // Rights are a matter of each node alone, and of other tests.
         settings.anyone = true;
         zone.clone_into(&mut settings.zone);
+        let name = format!("n{}.node.orlop.dev", self.nodes.len());
+        let authority = self.authority.as_ref();
+        settings.certificates = authority.map(|authority| authority.write(folder.path(), &name));
         settings.advertise = Some(doors.address());
         self.addresses.push(doors.address());
         self.zones.push(zone.to_owned());
         self.folders.push(folder);
         self.nodes.push(Cache::behind(settings, Some(doors)).await);
+    }
+
+    /// Where a node serves the others.
+    pub(crate) fn address(&self, node: usize) -> SocketAddr {
+        self.addresses[node]
     }
 
     /// Waits until everybody knows everybody.

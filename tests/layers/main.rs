@@ -9,5 +9,6 @@ mod links;
 mod mirror;
 mod swarm;
 mod tenancy;
+mod trust;
 mod upstream;
 mod wiring;

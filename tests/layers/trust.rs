@@ -1,0 +1,132 @@
+//! Peers that prove who they are, and strangers who can not.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use orlop::layers::members::{Member, Members};
+use orlop::tls::{Credentials, Pair, Role, connect};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::noise;
+use crate::cluster::Cluster;
+use crate::upstream::Upstream;
+
+const MIB: usize = 1 << 20;
+
+/// An authority, with its certificate in PEM.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("there is randomness");
+        let pem = params.self_signed(&key).expect("it signs itself").pem();
+        let issuer = Issuer::new(params, key);
+        Self { issuer, pem }
+    }
+
+    fn sign(&self, name: &str) -> (String, String) {
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("it is a name");
+        let key = KeyPair::generate().expect("there is randomness");
+        let certificate = params.signed_by(&key, &self.issuer).expect("it signs");
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A certificate of this name in a folder below `folder`.
+    pub(crate) fn write(&self, folder: &Path, name: &str) -> PathBuf {
+        let (chain, key) = self.sign(name);
+        let folder = folder.join("certificates");
+        std::fs::create_dir_all(&folder).expect("it is ours");
+        for (file, text) in [
+            ("tls.crt", &chain),
+            ("tls.key", &key),
+            ("ca.crt", &self.pem),
+        ] {
+            std::fs::write(folder.join(file), text).expect("it can be written");
+        }
+        folder
+    }
+
+    fn credentials(&self, name: &str) -> Credentials {
+        let (chain, key) = self.sign(name);
+        let pair = Pair::from_pem(chain.as_bytes(), key.as_bytes(), self.pem.as_bytes());
+        Credentials::of(pair.expect("it is good"))
+    }
+}
+
+#[tokio::test]
+async fn nodes_with_certificates_share_one_fetch_and_refuse_all_others() {
+    let upstream = Upstream::start().await;
+    let layer = noise(1, 8 * MIB);
+    let digest = upstream.blob("a/b", &layer);
+    let authority = Authority::new();
+    let own = authority.credentials("other.node.orlop.dev");
+    let controller = authority.credentials("controller.orlop.dev");
+    let foreign = Authority::new().credentials("other.node.orlop.dev");
+    let cluster = Cluster::known_to(Some(authority), &upstream, &[""; 3]).await;
+    let path = format!("/v2/a/b/blobs/{digest}?ns=registry.test");
+
+    let seen = cluster.all_get(&[0, 1, 2], &path).await;
+
+    assert!(seen.iter().all(|seen| seen.bytes() == layer));
+    assert_eq!(upstream.asked(&["GET", &digest]).len(), 1);
+    let plain = format!("http://{}/v1/hello", cluster.address(0));
+    reqwest::get(plain)
+        .await
+        .expect_err("it is not told anything");
+    assert!(may_talk(&cluster, own).await);
+    assert!(!may_talk(&cluster, controller).await);
+    assert!(!may_talk(&cluster, foreign).await);
+}
+
+/// Whether a node answers one who has these credentials.
+async fn may_talk(cluster: &Cluster, credentials: Credentials) -> bool {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let config = credentials.client(|role| matches!(role, Role::Node(_)));
+    let Ok(mut connection) = connect(cluster.address(0), Arc::new(config)).await else {
+        return false;
+    };
+    let asked = b"GET /v1/hello HTTP/1.0\r\n\r\n";
+    let mut answer = Vec::new();
+    // The server may refuse only after we think that all is well.
+    connection.write_all(asked).await.is_ok()
+        && connection.read_to_end(&mut answer).await.is_ok()
+        && answer.starts_with(b"HTTP/1.0 200")
+}
+
+#[tokio::test]
+async fn one_who_gossips_but_can_not_prove_to_be_a_node_is_not_believed() {
+    let upstream = Upstream::start().await;
+    let cluster = Cluster::known_to(Some(Authority::new()), &upstream, &[""; 2]).await;
+    let port = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = port.local_addr().expect("it listens");
+    let gossip = UdpSocket::bind(address).await.expect("the same port");
+    let stranger = Members::alone(Member::new(address, String::new()));
+    let shutdown = CancellationToken::new();
+    let _stop = shutdown.clone().drop_guard();
+    let seeds = vec![cluster.address(0).to_string()];
+    tokio::spawn(stranger.clone().gossip(gossip, seeds, shutdown));
+
+    let mut heard = stranger.heard();
+    let joined = heard.wait_for(|heard| heard.len() == 2);
+    let joined = tokio::time::timeout(Duration::from_secs(20), joined).await;
+    joined
+        .expect("it takes part in the gossip")
+        .expect("it goes on");
+    // Both have heard of it, and ask it who it is; it hangs up, and they ask again.
+    for _ in 0..4 {
+        let asked = tokio::time::timeout(Duration::from_secs(20), port.accept()).await;
+        asked.expect("it is asked").expect("the port is open");
+    }
+
+    for node in &cluster.nodes {
+        assert_eq!(node.metric("layers_peers"), Some(1.0));
+    }
+}
