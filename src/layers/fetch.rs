@@ -14,6 +14,7 @@ use super::flow::Ask;
 use super::holders::Holders;
 use super::metrics::{Metrics, Source};
 use super::miss::Miss;
+use super::pace::Pace;
 use super::peers::Peers;
 use super::runtime::Runtime;
 use super::store::{Partial, Store};
@@ -38,12 +39,14 @@ pub struct Sources {
     pub peers: Option<Arc<Peers>>,
     /// The registries.
     pub upstream: Arc<Upstream>,
+    /// How fast bytes go to other nodes.
+    pub egress: Pace,
 }
 
 /// All blobs that are open, whole or arriving, and where to get others.
 #[derive(Debug)]
 pub struct Fetches {
-    sources: Sources,
+    pub(super) sources: Sources,
     metrics: Arc<Metrics>,
     holders: Holders,
     kept: Notify,

@@ -100,6 +100,7 @@ impl Flow {
             }
             match self.response.chunk().await {
                 Ok(Some(bytes)) => {
+                    self.upstream.may_take(bytes.len()).await;
                     if let Some(bytes) = self.wanted(bytes) {
                         return Ok(Some(bytes));
                     }

@@ -24,6 +24,7 @@ pub mod members;
 pub mod metrics;
 pub mod miss;
 pub mod name;
+pub mod pace;
 pub mod peers;
 pub mod progress;
 pub mod prove;
@@ -56,6 +57,7 @@ use self::grants::Grants;
 use self::http::Mirror;
 use self::members::{Member, Members};
 use self::metrics::Metrics;
+use self::pace::Pace;
 use self::peers::Peers;
 use self::runtime::Runtime;
 use self::store::Store;
@@ -101,6 +103,15 @@ pub struct Settings {
     #[arg(long = "upstream", value_name = "NAME=URL")]
     #[serde(default)]
     pub upstreams: Vec<String>,
+    /// Take no more MiB a second from all registries together.
+    #[arg(long, env = "ORLOP_LAYERS_UPSTREAM_MIB", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub upstream_mib_per_second: Option<u64>,
+    /// Ask all registries together no more often than this in a second.
+    #[arg(long, env = "ORLOP_LAYERS_UPSTREAM_REQUESTS", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub upstream_requests_per_second: Option<u64>,
+    /// Give no more MiB a second to all peers together; whoever would have to wait long asks another.
+    #[arg(long, env = "ORLOP_LAYERS_PEERS_MIB", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub peers_mib_per_second: Option<u64>,
     /// Credentials for registries, in the form of Docker's config.json.
     #[arg(long, env = "ORLOP_LAYERS_CREDENTIALS")]
     pub credentials: Option<PathBuf>,
@@ -200,6 +211,7 @@ pub async fn serve(
         runtime,
         peers,
         upstream,
+        egress: Pace::of(settings.peers_mib_per_second.map(|mib| mib << 20)),
     };
     let fetches = Fetches::new(sources, metrics);
     let fresh_for = Duration::from_secs(settings.tag_seconds);
@@ -279,6 +291,8 @@ fn upstream(settings: &Settings) -> Result<Upstream> {
         Ok((name.to_owned(), url.to_owned()))
     });
     let tokens = tokens.transpose()?.unwrap_or_default();
-    Upstream::new(bases.collect::<Result<_>>()?, tokens)
-        .context("setting up the client for registries")
+    let upstream = Upstream::new(bases.collect::<Result<_>>()?, tokens);
+    let upstream = upstream.context("setting up the client for registries")?;
+    let bytes = settings.upstream_mib_per_second.map(|mib| mib << 20);
+    Ok(upstream.at_most(settings.upstream_requests_per_second, bytes))
 }

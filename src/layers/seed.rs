@@ -193,7 +193,8 @@ async fn next(
         }
     };
     match tokio::time::timeout(PATIENCE, waiting).await {
-        Ok(Some(chunk)) => send(&swarm, chunk).await,
+        // It was promised to this one, and others are told so.
+        Ok(Some(chunk)) => send(&mirror, &swarm, chunk, PATIENCE * 2).await,
         _ => StatusCode::NO_CONTENT.into_response(),
     }
 }
@@ -208,13 +209,19 @@ async fn chunk(
     let mut progress = swarm.blob.progress();
     let here = async { progress.wait_for(|now| now.have.has(chunk)).await.is_ok() };
     match tokio::time::timeout(PATIENCE, here).await {
-        Ok(true) => send(&swarm, chunk).await,
+        Ok(true) => send(&mirror, &swarm, chunk, PATIENCE / 2).await,
         _ => StatusCode::NO_CONTENT.into_response(),
     }
 }
 
-async fn send(swarm: &Swarm, chunk: usize) -> Response {
+/// Sends a chunk, unless that would have to wait for longer than `limit`.
+async fn send(mirror: &Mirror, swarm: &Swarm, chunk: usize, limit: Duration) -> Response {
     let blob = swarm.blob.clone();
+    let span = blob.span(chunk);
+    let egress = &mirror.fetches.sources.egress;
+    if !egress.take_soon(span.end - span.start, limit).await {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let sum = blob.progress().borrow().sums[chunk];
     let reading = tokio::task::spawn_blocking(move || blob.read(blob.span(chunk)));
     let Ok(Ok(bytes)) = reading.await else {

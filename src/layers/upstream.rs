@@ -11,6 +11,7 @@ use reqwest::{Client, Response};
 use super::flow::Ask;
 use super::miss::Miss;
 use super::name::Repository;
+use super::pace::Pace;
 use super::token::{Authorization, Tokens};
 
 /// How often a request is sent that gets no sensible answer, and the wait before each further time.
@@ -33,6 +34,8 @@ pub struct Upstream {
     client: Client,
     bases: HashMap<String, String>,
     tokens: Tokens,
+    requests: Pace,
+    bytes: Pace,
     held_off: Mutex<HashMap<String, Instant>>,
 }
 
@@ -65,8 +68,25 @@ impl Upstream {
             client,
             bases,
             tokens,
+            requests: Pace::default(),
+            bytes: Pace::default(),
             held_off: Mutex::default(),
         })
+    }
+
+    /// Asks no more often, and takes no more bytes, than this many a second; as much as it likes where it is nothing.
+    #[must_use]
+    pub fn at_most(self, requests: Option<u64>, bytes: Option<u64>) -> Self {
+        Self {
+            requests: Pace::of(requests),
+            bytes: Pace::of(bytes),
+            ..self
+        }
+    }
+
+    /// Waits until so many more bytes may be taken.
+    pub async fn may_take(&self, bytes: usize) {
+        self.bytes.take(bytes as u64).await;
     }
 
     /// Sends a request until it gets a sensible answer, three times at most, and answers one challenge on the way if
@@ -158,6 +178,7 @@ impl Upstream {
             let range = HeaderValue::try_from(format!("bytes={first}-{last}"));
             headers.insert(RANGE, range.expect("numbers are legal in a header"));
         }
+        self.requests.take(1).await;
         let sent = self
             .client
             .request(request.method.clone(), &url)
