@@ -115,13 +115,19 @@ impl From<Digest> for String {
     }
 }
 
-/// A running sum over the bytes of a blob, in order.
+/// A running sum over the bytes of a blob, in order; sha256 if nothing else is said.
 #[derive(Clone, Debug)]
 pub enum Sum {
     /// Of 256 bits.
     Sha256(Sha256),
     /// Of 512 bits.
     Sha512(Sha512),
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self::Sha256(Sha256::new())
+    }
 }
 
 impl Sum {
@@ -133,13 +139,18 @@ impl Sum {
         }
     }
 
+    /// The digest of the bytes so far.
+    pub fn digest(self) -> Digest {
+        let (algorithm, hex) = match self {
+            Self::Sha256(sum) => (Algorithm::Sha256, hex(&sum.finalize())),
+            Self::Sha512(sum) => (Algorithm::Sha512, hex(&sum.finalize())),
+        };
+        Digest { algorithm, hex }
+    }
+
     /// Whether the bytes so far are those that `digest` names.
     pub fn is(self, digest: &Digest) -> bool {
-        let sum = match self {
-            Self::Sha256(sum) => hex(&sum.finalize()),
-            Self::Sha512(sum) => hex(&sum.finalize()),
-        };
-        sum == digest.hex
+        self.digest() == *digest
     }
 }
 

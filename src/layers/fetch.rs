@@ -181,7 +181,7 @@ impl Fetches {
     }
 
     /// Closes blobs that were dropped to make room, since only then their room is free.
-    fn let_go_of_dropped(&self) {
+    pub(super) fn let_go_of_dropped(&self) {
         let dropped = |cell: &Cell| cell.get().is_some_and(|swarm| swarm.blob.is_unlinked());
         self.open().retain(|_, cell| !dropped(cell));
     }
@@ -244,7 +244,11 @@ impl Fetches {
         Ok(blob)
     }
 
-    async fn begin(self: Arc<Self>, digest: Digest, size: u64) -> Result<(File, Partial), Miss> {
+    pub(super) async fn begin(
+        self: Arc<Self>,
+        digest: Digest,
+        size: u64,
+    ) -> Result<(File, Partial), Miss> {
         self.let_go_of_dropped();
         let beginning = move || self.sources.store.begin(&digest, size);
         let begun = tokio::task::spawn_blocking(beginning).await;
@@ -256,7 +260,7 @@ impl Fetches {
     }
 
     /// Puts a blob that is whole in its place on our disk.
-    async fn keep(self: Arc<Self>, blob: Arc<Blob>, partial: Partial) {
+    pub(super) async fn keep(self: Arc<Self>, blob: Arc<Blob>, partial: Partial) {
         let fetches = self.clone();
         let commit = move || fetches.sources.store.commit(&blob, partial);
         match tokio::task::spawn_blocking(commit).await {

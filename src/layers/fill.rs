@@ -336,7 +336,7 @@ impl Filling {
 }
 
 /// Puts a chunk in, off the threads that serve connections.
-async fn put(blob: &Arc<Blob>, at: usize, bytes: Vec<u8>) -> Result<(), Refused> {
+pub(super) async fn put(blob: &Arc<Blob>, at: usize, bytes: Vec<u8>) -> Result<(), Refused> {
     let blob = blob.clone();
     let putting = tokio::task::spawn_blocking(move || blob.put(at, &bytes));
     putting

@@ -32,6 +32,7 @@ pub struct Grants {
     folder: PathBuf,
     shown: Mutex<HashMap<Right, Instant>>,
     lists: Mutex<HashMap<Repository, HashSet<Digest>>>,
+    free: Mutex<HashSet<Digest>>,
 }
 
 impl Grants {
@@ -44,6 +45,7 @@ impl Grants {
             folder,
             shown: Mutex::default(),
             lists: Mutex::default(),
+            free: Mutex::default(),
         })
     }
 
@@ -52,7 +54,7 @@ impl Grants {
     ///
     /// While upstream is down, a right that was ever shown goes on.
     pub async fn check(&self, upstream: &Upstream, ask: &Ask) -> Result<(), Miss> {
-        if self.anyone {
+        if self.anyone || lock(&self.free).contains(&ask.digest) {
             return Ok(());
         }
         let right = right(&ask.repository, ask.authorization.as_ref());
@@ -117,13 +119,18 @@ impl Grants {
         known.extend(digests);
     }
 
-    /// A repository lists whatever this manifest of it names.
-    pub fn read(&self, repository: &Repository, manifest: &[u8]) {
-        if let Ok(manifest) = serde_json::from_slice(manifest) {
-            let mut named = Vec::new();
-            collect(&manifest, &mut named);
-            self.list(repository, named);
+    /// Whoever reaches the mirror may have these: they were imported, and no registry is asked about them.
+    pub fn free(&self, digests: impl IntoIterator<Item = Digest>) {
+        lock(&self.free).extend(digests);
+    }
+
+    /// A repository lists whatever this manifest of it names; if anyone may have the manifest, anyone may have those.
+    pub fn read(&self, repository: &Repository, digest: &Digest, manifest: &[u8]) {
+        let named = named(manifest);
+        if lock(&self.free).contains(digest) {
+            self.free(named.clone());
         }
+        self.list(repository, named);
     }
 
     fn lists(&self, repository: &Repository, digest: &Digest) -> bool {
@@ -137,6 +144,15 @@ impl Grants {
         let name = Digest::of(repository.to_string().as_bytes());
         self.folder.join(name.hex())
     }
+}
+
+/// The digests that a manifest names.
+pub fn named(manifest: &[u8]) -> Vec<Digest> {
+    let mut named = Vec::new();
+    if let Ok(manifest) = serde_json::from_slice(manifest) {
+        collect(&manifest, &mut named);
+    }
+    named
 }
 
 /// The digests that a manifest names as content: those of its descriptors, not whatever looks like one.

@@ -16,7 +16,7 @@ use super::grants::Grants;
 use super::miss::Miss;
 use super::name::{Reference, Repository};
 use super::relay;
-use super::tags::{Name, Tags};
+use super::tags::{By, Name, Tags};
 use super::token::Authorization;
 use super::{manifest, referrers};
 
@@ -121,12 +121,14 @@ impl Mirror {
                 };
                 let shown = authorization.as_ref();
                 let resolving = self.tags.resolve(&self.fetches, &name, shown, &[]);
-                let (digest, from_upstream) = resolving.await?;
-                self.grants.list(&repository, [digest.clone()]);
-                if from_upstream {
-                    self.grants.show(&repository, shown);
+                let resolved = resolving.await?;
+                self.grants.list(&repository, [resolved.digest.clone()]);
+                match resolved.by {
+                    By::Upstream => self.grants.show(&repository, shown),
+                    By::Import => self.grants.free([resolved.digest.clone()]),
+                    By::Memory => {}
                 }
-                digest
+                resolved.digest
             }
         };
         let ask = Ask {
@@ -139,7 +141,7 @@ impl Mirror {
         };
         self.grants.check(self.fetches.upstream(), &ask).await?;
         let bytes = manifest::read(&self.fetches, &ask).await?;
-        self.grants.read(&ask.repository, &bytes);
+        self.grants.read(&ask.repository, &ask.digest, &bytes);
         let size = bytes.len() as u64;
         let wanted = answer::wanted(&call.headers, &ask.digest, size);
         let media_type = manifest::media_type(&bytes);

@@ -124,6 +124,15 @@ impl Members {
         homes(seed, &self.me, &self.known.borrow())
     }
 
+    /// For how long yet each member is not asked that is shunned.
+    pub fn shunned(&self) -> HashMap<SocketAddr, Duration> {
+        let shunned = self.shunned.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let left = shunned.iter();
+        let left = left.map(|(address, until)| (*address, until.saturating_duration_since(now)));
+        left.filter(|(_, left)| !left.is_zero()).collect()
+    }
+
     /// Whether a member is not to be asked.
     pub fn shuns(&self, address: SocketAddr) -> bool {
         let shunned = self.shunned.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::admin::Stats;
+
 /// Where a blob or its bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Source {
@@ -60,6 +62,25 @@ impl Metrics {
             metrics.peers.clone(),
         );
         metrics
+    }
+
+    /// What was counted so far, without what the store knows.
+    pub fn stats(&self) -> Stats {
+        let count =
+            |family: &Family<From, Counter>, source| family.get_or_create(&From { source }).get();
+        Stats {
+            opened: [
+                Source::Disk,
+                Source::Runtime,
+                Source::Peer,
+                Source::Upstream,
+            ]
+            .map(|source| count(&self.hits, source)),
+            received_bytes: [Source::Peer, Source::Upstream]
+                .map(|source| count(&self.bytes, source)),
+            bans: self.bans.get(),
+            ..Stats::default()
+        }
     }
 
     /// So many other nodes are known.

@@ -6,10 +6,13 @@
 //! the [`Swarm`](swarm::Swarm) around it or, where this node is the home, by a [`Flow`](flow::Flow) from `upstream` →
 //! `relay` sends its chunks as they become ready → `store` keeps it. `seed` answers the other nodes.
 
+pub mod admin;
 pub mod answer;
+pub mod archive;
 pub mod bitmap;
 pub mod blob;
 pub mod connect;
+pub mod content;
 pub mod digest;
 pub mod fetch;
 pub mod fill;
@@ -19,6 +22,7 @@ pub mod grants;
 pub mod holders;
 pub mod homes;
 pub mod http;
+pub mod import;
 pub mod manifest;
 pub mod members;
 pub mod metrics;
@@ -26,6 +30,7 @@ pub mod miss;
 pub mod name;
 pub mod pace;
 pub mod peers;
+pub mod prefetch;
 pub mod progress;
 pub mod prove;
 pub mod referrers;
@@ -221,9 +226,12 @@ pub async fn serve(
         tags,
         grants: Grants::open(settings.cache.join("public"), settings.anyone)?,
     });
+    import::pin(&mirror);
     if let Some((trust, doors)) = doors {
         meet(&settings, &mirror, &trust, doors, &shutdown)?;
     }
+    let socket = settings.cache.join(admin::SOCKET);
+    tokio::spawn(admin::serve(mirror.clone(), socket, shutdown.clone()));
     tracing::info!(listen = %settings.listen, cache = %settings.cache.display(), "serving layers");
     axum::serve(listener, http::router(mirror))
         .with_graceful_shutdown(shutdown.cancelled_owned())
@@ -248,6 +256,11 @@ fn meet(
     tokio::spawn(members.gossip(doors.gossip, settings.seeds.clone(), shutdown.clone()));
     tokio::spawn(holders::announce(
         fetches.clone(),
+        peers.clone(),
+        shutdown.clone(),
+    ));
+    tokio::spawn(import::announce(
+        mirror.clone(),
         peers.clone(),
         shutdown.clone(),
     ));

@@ -87,6 +87,25 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Reads the name of an image as people write it: `alpine`, `quay.io/a/b:v1`, `a/b@sha256:…`. Without a tag it is `latest`.
+pub fn image(text: &str) -> Option<(Repository, Reference)> {
+    let tagged = |text: &str| match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path.to_owned(), tag.to_owned()),
+        _ => (text.to_owned(), "latest".to_owned()),
+    };
+    let (name, digest) = match text.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (text, None),
+    };
+    let (path, tag) = tagged(name);
+    // A tag beside a digest says nothing.
+    let reference = match digest {
+        Some(digest) => Reference::Digest(digest.parse().ok()?),
+        None => Reference::parse(&tag)?,
+    };
+    Some((Repository::parse(&path, None)?, reference))
+}
+
 /// A host name or address, perhaps with a port; nothing that could change the rest of a URL.
 fn is_registry(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
@@ -162,6 +181,24 @@ mod tests {
         ] {
             assert_eq!(read(path, ns), None, "{path} {ns:?}");
         }
+    }
+
+    #[test]
+    fn an_image_is_named_as_people_do() {
+        let digest = Digest::of(b"");
+        let by_digest = format!("a/b:v1@{digest}");
+
+        for (text, wanted) in [
+            ("alpine", "docker.io/library/alpine latest".to_owned()),
+            ("quay.io/a/b:v1", "quay.io/a/b v1".to_owned()),
+            ("localhost:5000/a", "localhost:5000/a latest".to_owned()),
+            (&by_digest, format!("docker.io/a/b {digest}")),
+        ] {
+            let (repository, reference) = image(text).expect("it is a name");
+            assert_eq!(format!("{repository} {reference}"), wanted);
+        }
+        assert_eq!(image("a b"), None);
+        assert_eq!(image("a:"), None);
     }
 
     #[test]

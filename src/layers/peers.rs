@@ -16,8 +16,9 @@ use super::digest::{ChunkSum, Digest};
 use super::flow::{Ask, Kind};
 use super::members::{Member, Members};
 use super::miss::Miss;
+use super::prefetch::{Order, Step};
 use super::swarm::Offer;
-use super::tags::Name;
+use super::tags::{self, By, Name};
 use super::trust::Trust;
 use super::wire::{CHUNK, Join, News, Offered, Resolved, SUM, miss};
 
@@ -168,14 +169,18 @@ impl Peers {
         home: SocketAddr,
         name: &Name,
         via: &[SocketAddr],
-    ) -> Result<Digest, Trouble> {
+    ) -> Result<tags::Resolved, Trouble> {
         let mut via = via.to_vec();
         via.push(self.members.me().address);
         let body = serde_json::to_vec(&(name, via)).map_err(gone)?;
         let request = self.client.post(self.url(home, "tag")).body(body);
         let answer = self.send(request).await?.bytes().await.map_err(gone)?;
         match serde_json::from_slice(&answer).map_err(gone)? {
-            Resolved::Digest(digest) => Ok(digest),
+            Resolved::Digest(digest) => Ok(tags::Resolved::remembered(digest)),
+            Resolved::Imported(digest) => {
+                let by = By::Import;
+                Ok(tags::Resolved { digest, by })
+            }
             Resolved::Miss(status, detail) => Err(miss(status, detail).into()),
         }
     }
@@ -186,6 +191,27 @@ impl Peers {
         let url = self.url(home, "held");
         self.send(self.client.post(url).body(body)).await?;
         Ok(())
+    }
+
+    /// Tells a home that a tag was imported as this digest, or with none that it is no more.
+    pub async fn tell_imported(
+        &self,
+        home: SocketAddr,
+        name: &Name,
+        digest: Option<&Digest>,
+    ) -> Result<(), Trouble> {
+        let body = serde_json::to_vec(&(name, digest)).map_err(gone)?;
+        let url = self.url(home, "imported");
+        self.send(self.client.post(url).body(body)).await?;
+        Ok(())
+    }
+
+    /// Has a peer prefetch what is ordered; what it tells of it.
+    pub async fn prefetch(&self, peer: SocketAddr, order: &Order) -> Result<Lines<Step>, Trouble> {
+        let body = serde_json::to_vec(order).map_err(gone)?;
+        let url = self.url(peer, "prefetch");
+        let response = self.send(self.client.post(url).body(body)).await?;
+        Ok(Lines::of(response))
     }
 
     /// Who answers at an address.

@@ -23,8 +23,9 @@ use super::fetch::Fetches;
 use super::flow::{Ask, Kind};
 use super::http::Mirror;
 use super::miss::Miss;
+use super::prefetch;
 use super::swarm::{Offer, Swarm};
-use super::tags::Name;
+use super::tags::{By, Name};
 use super::wire::{CHUNK, Join, News, Offered, Resolved, SUM, as_text};
 
 /// How often a joiner hears that we are there, at the least.
@@ -45,6 +46,8 @@ pub fn router(mirror: Arc<Mirror>) -> Router {
         .route("/v1/hello", get(hello))
         .route("/v1/held", post(held))
         .route("/v1/tag", post(tag))
+        .route("/v1/imported", post(imported))
+        .route("/v1/prefetch", post(prefetch::take))
         .layer(axum::extract::DefaultBodyLimit::max(8 << 20))
         .with_state(mirror)
 }
@@ -253,13 +256,25 @@ async fn held(State(mirror): State<Arc<Mirror>>, body: Bytes) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
+async fn imported(State(mirror): State<Arc<Mirror>>, body: Bytes) -> StatusCode {
+    let Ok((name, digest)) = serde_json::from_slice::<(Name, Option<Digest>)>(&body) else {
+        return StatusCode::BAD_REQUEST;
+    };
+    match digest {
+        Some(digest) => _ = mirror.tags.import(&name, &digest, false),
+        None => _ = mirror.tags.forget(&name),
+    }
+    StatusCode::NO_CONTENT
+}
+
 async fn tag(State(mirror): State<Arc<Mirror>>, body: Bytes) -> Response {
     let Ok((name, via)) = serde_json::from_slice::<(Name, Vec<SocketAddr>)>(&body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let found = mirror.tags.resolve(&mirror.fetches, &name, None, &via);
     let answer = match found.await {
-        Ok((digest, _)) => Resolved::Digest(digest),
+        Ok(tag) if tag.by == By::Import => Resolved::Imported(tag.digest),
+        Ok(tag) => Resolved::Digest(tag.digest),
         Err(miss) => {
             let (status, detail) = as_text(&miss);
             Resolved::Miss(status, detail)

@@ -1,10 +1,11 @@
 //! Blobs on our own disk: made aside, verified, renamed into place, and dropped least recently used first.
 
+use std::collections::HashSet;
 use std::fs::{self, File, FileTimes};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
@@ -20,6 +21,7 @@ pub struct Store {
     quota: u64,
     used: Arc<AtomicU64>,
     sequence: AtomicU64,
+    pinned: Mutex<HashSet<Digest>>,
 }
 
 /// A file for a blob that is arriving, and the room that it takes; gone when dropped, unless it was committed.
@@ -50,6 +52,7 @@ impl Store {
             quota,
             used: Arc::default(),
             sequence: AtomicU64::new(0),
+            pinned: Mutex::default(),
         };
         let aside = root.join("partial");
         if aside.exists() {
@@ -137,6 +140,16 @@ impl Store {
         removed
     }
 
+    /// Never drops these to make room, until the next call.
+    pub fn pin(&self, digests: HashSet<Digest>) {
+        *self.pinned() = digests;
+    }
+
+    /// The most bytes that are kept.
+    pub fn quota(&self) -> u64 {
+        self.quota
+    }
+
     /// The bytes of all blobs that are here or have a file to arrive in.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
@@ -160,6 +173,10 @@ impl Store {
             }));
         }
         Ok(held)
+    }
+
+    fn pinned(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -196,6 +213,8 @@ impl Store {
     /// Drops the blobs that were not used for the longest time until at most `target` bytes are left.
     fn evict(&self, target: u64) {
         let Ok(mut held) = self.list() else { return };
+        let pinned = self.pinned().clone();
+        held.retain(|held| !pinned.contains(&held.digest));
         held.sort_by_key(|held| held.used);
         for old in held {
             if self.used() <= target {

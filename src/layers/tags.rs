@@ -5,12 +5,13 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::http::Method;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::digest::Digest;
 use super::fetch::Fetches;
@@ -36,12 +37,42 @@ pub struct Name {
     pub tag: String,
 }
 
-/// The tags that were asked for.
+/// What a tag stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The digest.
+    pub digest: Digest,
+    /// Who says so.
+    pub by: By,
+}
+
+/// Who says what a tag stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Its registry, just now, to the client's own authorization.
+    Upstream,
+    /// This node or the tag's home, from memory.
+    Memory,
+    /// Whoever imported it into the cluster.
+    Import,
+}
+
+/// The tags that were asked for, and those that were imported.
 #[derive(Debug)]
 pub struct Tags {
     folder: PathBuf,
     fresh_for: Duration,
     slots: Mutex<HashMap<Name, Slot>>,
+    imported: Mutex<HashMap<Name, Import>>,
+    changed: Notify,
+}
+
+/// A tag that needs no registry.
+#[derive(Debug)]
+struct Import {
+    digest: Digest,
+    /// By this node, not by one that told us as the tag's home.
+    here: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,37 +80,95 @@ struct Record {
     #[serde(flatten)]
     name: Name,
     digest: Digest,
+    /// It needs no registry.
+    #[serde(default)]
+    imported: bool,
 }
 
 impl Tags {
     /// Tags that are kept over a restart in `folder`, and believed for `fresh_for` after upstream was asked.
     pub fn open(folder: PathBuf, fresh_for: Duration) -> Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let listing = || format!("listing {}", folder.display());
+        let entries = fs::read_dir(&folder).with_context(listing)?;
+        let records = entries.flatten().filter_map(|entry| {
+            let record: Record = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+            let digest = record.digest;
+            record
+                .imported
+                .then_some((record.name, Import { digest, here: true }))
+        });
         Ok(Self {
+            imported: Mutex::new(records.collect()),
             folder,
             fresh_for,
             slots: Mutex::default(),
+            changed: Notify::new(),
         })
+    }
+
+    /// The tags that were imported by this node.
+    pub fn imported(&self) -> HashMap<Name, Digest> {
+        let imports = self.imports();
+        let ours = imports.iter().filter(|(_, import)| import.here);
+        ours.map(|(name, import)| (name.clone(), import.digest.clone()))
+            .collect()
+    }
+
+    /// Waits until a tag is imported by this node, or is forgotten.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// From now on a tag stands for what was imported, whatever its registry says; kept over restarts if `here`.
+    pub fn import(&self, name: &Name, digest: &Digest, here: bool) -> Result<()> {
+        if here {
+            let record = Record {
+                name: name.clone(),
+                digest: digest.clone(),
+                imported: true,
+            };
+            write(&self.path(name), &record).with_context(|| format!("keeping {name}"))?;
+        }
+        let digest = digest.clone();
+        self.imports().insert(name.clone(), Import { digest, here });
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Forgets a tag; what it was imported as, if it was.
+    pub fn forget(&self, name: &Name) -> Option<Digest> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.remove(name);
+        // It may never have been kept.
+        let _ = fs::remove_file(self.path(name));
+        let gone = self.imports().remove(name)?;
+        self.changed.notify_one();
+        Some(gone.digest)
     }
 
     /// The digest that a tag stands for: as its home says or, where this node is the home, upstream, of which one
     /// question is asked however many ask. `via` are the nodes that asked on the way here.
     ///
-    /// When nobody answers, the last digest known, however old. With the digest comes whether upstream has just given
-    /// it, for this authorization.
+    /// When nobody answers, the last digest known, however old.
     pub async fn resolve(
         &self,
         fetches: &Fetches,
         name: &Name,
         authorization: Option<&Authorization>,
         via: &[SocketAddr],
-    ) -> Result<(Digest, bool), Miss> {
+    ) -> Result<Resolved, Miss> {
+        if let Some(import) = self.imports().get(name) {
+            let digest = import.digest.clone();
+            let by = By::Import;
+            return Ok(Resolved { digest, by });
+        }
         let slot = self.slot(name);
         let mut known = slot.lock().await;
         if let Some((digest, Some(asked))) = &*known
             && asked.elapsed() < self.fresh_for
         {
-            return Ok((digest.clone(), false));
+            return Ok(Resolved::remembered(digest.clone()));
         }
         let path = self.path(name);
         let home = ask_home(fetches, name, authorization, via).await;
@@ -87,21 +176,25 @@ impl Tags {
         let asked = home.is_none().then(Instant::now);
         let answer = match home {
             Some(answer) => answer,
-            None => ask(fetches.upstream(), name, authorization).await,
+            None => ask(fetches.upstream(), name, authorization)
+                .await
+                .map(Resolved::upstream),
         };
         match answer {
-            Ok(digest) => {
-                if known.as_ref().is_none_or(|(last, _)| *last != digest) {
+            Ok(resolved) => {
+                let digest = &resolved.digest;
+                if known.as_ref().is_none_or(|(last, _)| last != digest) {
                     let record = Record {
                         name: name.clone(),
                         digest: digest.clone(),
+                        imported: false,
                     };
                     if let Err(error) = write(&path, &record) {
                         tracing::warn!(%error, "a tag was not kept");
                     }
                 }
                 *known = Some((digest.clone(), asked));
-                Ok((digest, asked.is_some()))
+                Ok(resolved)
             }
             Err(Miss::NotFound) => {
                 *known = None;
@@ -115,7 +208,7 @@ impl Tags {
                 tracing::warn!(%name, digest = %last, "upstream is down, using the last digest of a tag");
                 // Asked again only after a while: an outage must not cost each pull its time-out.
                 *known = Some((last.clone(), Some(Instant::now())));
-                Ok((last, false))
+                Ok(Resolved::remembered(last))
             }
             Err(miss) => Err(miss),
         }
@@ -129,12 +222,34 @@ impl Tags {
         slots.entry(name.clone()).or_default().clone()
     }
 
+    fn imports(&self) -> MutexGuard<'_, HashMap<Name, Import>> {
+        self.imported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn path(&self, name: &Name) -> PathBuf {
         self.folder.join(name.hash().hex())
     }
 }
 
+impl Resolved {
+    fn upstream(digest: Digest) -> Self {
+        let by = By::Upstream;
+        Self { digest, by }
+    }
+
+    /// What is known without asking anybody.
+    pub fn remembered(digest: Digest) -> Self {
+        let by = By::Memory;
+        Self { digest, by }
+    }
+}
+
 impl Name {
+    /// What its home is chosen by.
+    pub fn seed(&self) -> u64 {
+        self.hash().seed()
+    }
+
     fn hash(&self) -> Digest {
         Digest::of(self.to_string().as_bytes())
     }
@@ -152,16 +267,16 @@ async fn ask_home(
     name: &Name,
     authorization: Option<&Authorization>,
     via: &[SocketAddr],
-) -> Option<Result<Digest, Miss>> {
+) -> Option<Result<Resolved, Miss>> {
     let peers = fetches.peers()?;
-    let Above::Peer(home) = peers.members.above(name.hash().seed()) else {
+    let Above::Peer(home) = peers.members.above(name.seed()) else {
         return None;
     };
     if via.contains(&home.address) {
         return None;
     }
     match peers.resolve(home.address, name, via).await {
-        Ok(digest) => Some(Ok(digest)),
+        Ok(resolved) => Some(Ok(resolved)),
         Err(Trouble::Gone(_)) => {
             peers.members.avoid(home.address);
             None

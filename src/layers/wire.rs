@@ -66,6 +66,8 @@ pub enum News {
 pub enum Resolved {
     /// What it stands for.
     Digest(Digest),
+    /// What it was imported as.
+    Imported(Digest),
     /// It can not be had: a status, and a challenge or the seconds to wait.
     Miss(u16, Option<String>),
 }

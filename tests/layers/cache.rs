@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use orlop::layers::metrics::Metrics;
 use orlop::layers::{self, Doors as Sockets, Settings};
@@ -150,6 +150,11 @@ impl Cache {
         prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("it prints");
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|value| value.trim().parse().ok())
+    }
+
+    /// Where it keeps everything.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The file of a blob that is kept.

@@ -151,7 +151,7 @@ pub(crate) fn image(upstream: &Upstream, layers: &[Vec<u8>]) -> Vec<String> {
     digests
 }
 
-fn descriptor(media_type: &str, bytes: &[u8]) -> String {
+pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> String {
     let (digest, size) = (Digest::of(bytes), bytes.len());
     format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}"#)
 }

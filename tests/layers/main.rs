@@ -7,6 +7,7 @@ mod faults;
 mod liar;
 mod links;
 mod mirror;
+mod people;
 mod swarm;
 mod tenancy;
 mod trust;

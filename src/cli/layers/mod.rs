@@ -1,5 +1,8 @@
 //! `orlop layers`: the layer cache of one node, and what people do with it.
 
+mod fetch;
+mod look;
+mod remote;
 mod wiring;
 
 use std::net::SocketAddr;
@@ -9,6 +12,8 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use tokio::task::JoinSet;
 
+use self::fetch::{Import, Prefetch};
+use self::look::{Look, Remove};
 use self::wiring::{Configure, Restore};
 use super::Log;
 use super::node::{runtime, until_all_ended};
@@ -33,6 +38,19 @@ enum Verb {
     Configure(Configure),
     /// Give the runtimes of this node back what they were told before.
     Restore(Restore),
+    /// List the blobs that are cached, the last used one first.
+    #[command(visible_alias = "list")]
+    Ls(Look),
+    /// List the other nodes that this one knows.
+    Peers(Look),
+    /// Show what the cache has, and what it did since it started.
+    Stats(Look),
+    /// Fetch images on all nodes before anybody asks for them.
+    Prefetch(Prefetch),
+    /// Put images into the cache from a file: they are served to all nodes, and need no registry.
+    Import(Import),
+    /// Drop blobs, or images that were imported.
+    Rm(Remove),
 }
 
 #[derive(Args, Debug)]
@@ -54,6 +72,12 @@ impl Layers {
             None => self.serve.run(),
             Some(Verb::Configure(configure)) => configure.run(),
             Some(Verb::Restore(restore)) => restore.run(),
+            Some(Verb::Ls(look)) => look.blobs(),
+            Some(Verb::Peers(look)) => look.peers(),
+            Some(Verb::Stats(look)) => look.stats(),
+            Some(Verb::Prefetch(prefetch)) => prefetch.run(),
+            Some(Verb::Import(import)) => import.run(),
+            Some(Verb::Rm(remove)) => remove.run(),
         }
     }
 }
