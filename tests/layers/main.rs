@@ -3,6 +3,7 @@
 mod cache;
 mod clients;
 mod cluster;
+mod disk;
 mod faults;
 mod liar;
 mod links;

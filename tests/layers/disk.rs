@@ -1,0 +1,198 @@
+//! Disks that are full or emptied under the cache, and caches that are killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use orlop::host::command::Command;
+use orlop::layers::digest::Digest;
+
+use crate::cache::{Cache, Seen, client, eventually, noise, settings};
+use crate::clients::tool;
+use crate::upstream::Upstream;
+
+const MIB: usize = 1 << 20;
+/// How often it is killed.
+const CUTS: u32 = 40;
+
+fn path(digest: &str) -> String {
+    format!("/v2/a/b/blobs/{digest}?ns=registry.test")
+}
+
+/// A disk of its own; unmounted when dropped.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    async fn of_mib(size: usize) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let size = format!("size={size}m");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]);
+        if let Err(error) = tool(mount.arg(folder.path())).await {
+            eprintln!("SKIPPED: a test of a full disk, because nothing can be mounted: {error:#}");
+            return None;
+        }
+        Some(Self(folder))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        #[expect(clippy::disallowed_methods, reason = "a test cleans up after itself")]
+        let unmount = std::process::Command::new("umount")
+            .arg("--lazy")
+            .arg(self.0.path())
+            .status();
+        // It is gone with the machine at the latest.
+        let _ = unmount;
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_blobs_are_passed_through_and_what_fits_is_kept() {
+    let Some(disk) = Disk::of_mib(8).await else {
+        return;
+    };
+    let upstream = Upstream::start().await;
+    let (large, small) = (noise(1, 12 * MIB), noise(2, 2 * MIB));
+    let [large_digest, small_digest] = [&large, &small].map(|layer| upstream.blob("a/b", layer));
+    let cache = Cache::start(settings(&upstream, disk.0.path().to_owned())).await;
+
+    let first = cache.get(&path(&large_digest)).await;
+    let second = cache.get(&path(&small_digest)).await;
+
+    assert!(first.bytes() == large && second.bytes() == small);
+    cache.kept(&small_digest).await;
+    assert!(!cache.file(&large_digest).exists());
+    let partial = fs::read_dir(disk.0.path().join("partial")).expect("it is a folder");
+    assert_eq!(partial.count(), 0);
+}
+
+#[tokio::test]
+async fn a_blob_that_the_runtime_drops_while_it_is_served_is_served_to_its_end() {
+    let upstream = Upstream::start().await;
+    let layer = noise(5, 48 * MIB);
+    let digest = upstream.blob("a/b", &layer);
+    let content = tempfile::tempdir().expect("a temporary folder");
+    let file = content.path().join("blobs").join(digest.replace(':', "/"));
+    fs::create_dir_all(file.parent().expect("it lies in a folder")).expect("it is ours");
+    fs::write(&file, &layer).expect("it is ours");
+    let cache = Cache::with(&upstream, |settings| {
+        settings.content = Some(content.path().to_owned());
+    })
+    .await;
+
+    // More is on its way than the connection holds, so that the end is read after the file is gone.
+    let begun = cache.begin("GET", &path(&digest), &[]).await;
+    fs::remove_file(&file).expect("it is there");
+    let seen = Seen::of(begun).await;
+    let asked = upstream.asked(&["GET", &digest]).len();
+    let again = cache.get(&path(&digest)).await;
+
+    assert!(seen.bytes() == layer && again.bytes() == layer);
+    assert_eq!(asked, 0);
+}
+
+/// A cache in a process of its own, as a node runs it.
+struct Process {
+    process: Child,
+    url: String,
+}
+
+impl Process {
+    fn start(upstream: &Upstream, folder: &Path) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = port.local_addr().expect("it listens");
+        drop(port);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a daemon outlives the call that starts it"
+        )]
+        let process = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"))
+            .args(["layers", "--anyone", "--log", "error"])
+            .args(["--listen", &address.to_string()])
+            .arg("--cache")
+            .arg(folder)
+            .args(["--upstream", &format!("registry.test={}", upstream.url)])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let url = format!("http://{address}");
+        Self { process, url }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_cache_that_is_killed_at_any_moment_never_keeps_or_serves_a_wrong_byte() {
+    let upstream = Upstream::start().await;
+    let layers: Vec<_> = (0..8).map(|seed| noise(10 + seed, 2 * MIB)).collect();
+    let digests: Vec<_> = layers
+        .iter()
+        .map(|layer| upstream.blob("a/b", layer))
+        .collect();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut whole = 0;
+
+    for cut in 0..CUTS {
+        let cache = Process::start(&upstream, folder.path());
+        let at = cut as usize % digests.len();
+        let url = format!("{}{}", cache.url, path(&digests[at]));
+        let asking = tokio::spawn(ask(url));
+        // The moment is the point of it, not a wait for something.
+        let after = u64::from(cut * 7919 % 120);
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        drop(cache);
+        asking.abort();
+        if let Ok(Some(bytes)) = asking.await {
+            assert!(bytes == layers[at], "a wrong byte after {cut} cuts");
+            whole += 1;
+        }
+        // What was kept is dropped now and then, so that the cut falls into the keeping of it again.
+        if cut % 16 == 15 {
+            for digest in &digests {
+                let _ = fs::remove_file(kept(folder.path(), digest));
+            }
+        }
+        for digest in &digests {
+            if let Ok(bytes) = fs::read(kept(folder.path(), digest)) {
+                assert_eq!(Digest::of(&bytes).to_string(), *digest);
+            }
+        }
+    }
+
+    let cache = Process::start(&upstream, folder.path());
+    for (digest, layer) in digests.iter().zip(&layers) {
+        let url = format!("{}{}", cache.url, path(digest));
+        let bytes = ask(url).await.expect("it is served");
+        assert!(bytes == *layer);
+    }
+    let left = || fs::read_dir(folder.path().join("partial")).map_or(1, Iterator::count);
+    eventually(|| left() == 0).await;
+    assert!(whole > 0, "some answers came before the cut");
+}
+
+fn kept(folder: &Path, digest: &str) -> PathBuf {
+    folder.join("blobs").join(digest.replace(':', "/"))
+}
+
+/// The whole answer, asked for until somebody listens; nothing if it was cut off.
+async fn ask(url: String) -> Option<Vec<u8>> {
+    let client = client();
+    for _ in 0..400 {
+        match client.get(&url).send().await {
+            Ok(answer) if answer.status() == 200 => return Some(answer.bytes().await.ok()?.into()),
+            Ok(_) => return None,
+            // Nobody listens yet, or not any more.
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+    None
+}
