@@ -13,9 +13,9 @@
 //! | [`host`] | the machine: processes, mounts, loop devices, and all unsafe code |
 //! | [`volume`] | the nouns: ids, sizes, specifications, records, errors; pure |
 //!
-//! Beside them stand [`cluster`], the router, which speaks the same wire upward and downward, and [`layers`], the layer
-//! cache, which shares only start-up, logging and shutdown with the rest. Between machines our processes trust only what
-//! [`tls`] says.
+//! Beside them stand [`cluster`], the router, which speaks the same wire upward and downward; [`layers`], the layer
+//! cache, which shares only start-up, logging and shutdown with the rest; and [`client`], by which all that reach a node
+//! through its socket do so. Between machines our processes trust only what [`tls`] says.
 //!
 //! # The walk of a volume
 //!
@@ -42,6 +42,7 @@
 //! `tests/pools/`, whose one suite all kinds pass.
 
 pub mod cli;
+pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod csi;

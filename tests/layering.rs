@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 6] = ["cli", "csi", "driver", "pool", "host", "volume"];
 
 /// What is beside the layers, and which layers it may look at itself.
-const BESIDE: [(&str, &[&str]); 7] = [
+const BESIDE: [(&str, &[&str]); 8] = [
+    ("client", &["csi", "volume"]),
     // The router is a CSI client of the nodes: it knows the wire and the nouns, and no pool, driver or machine.
     (
         "cluster",
@@ -65,6 +66,7 @@ fn a_look_upward_is_seen() {
     assert!(may_look("cli", "layers") && !may_look("driver", "layers"));
     assert!(!may_look("layers", "driver"));
     assert!(!may_look("cluster", "driver") && !may_look("csi", "cluster"));
+    assert!(!may_look("csi", "client"));
 }
 
 #[test]
@@ -87,9 +89,10 @@ fn may_look(layer: &str, seen: &str) -> bool {
     match (height(layer), height(seen)) {
         _ if layer == seen || ["lib", "main"].contains(&layer) => true,
         (Some(from), Some(to)) => from < to,
-        // The router and the layer cache are neighbours: only who puts the parts together knows them.
+        // These are neighbours: only who puts the parts together knows them.
         (Some(_), None) => {
-            beside(seen).is_some() && (!["cluster", "layers"].contains(&seen) || layer == "cli")
+            beside(seen).is_some()
+                && (layer == "cli" || !["client", "cluster", "layers"].contains(&seen))
         }
         (None, _) => beside(layer).is_some_and(|(_, allowed)| allowed.contains(&seen)),
     }

@@ -1,25 +1,18 @@
-//! Talking to a node over its socket, and what becomes of an answer that is an error.
+//! Talking to a node for a person: with what to wait by, and with what to do about an answer that is an error.
 
-use std::io::{ErrorKind, IsTerminal};
-use std::os::unix::net::UnixStream;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tonic::transport::{self, Channel};
 use tonic::{Code, Response, Status};
 
+use crate::client::Connection;
 use crate::csi::endpoint::Endpoint;
-use crate::csi::proto::controller_client::ControllerClient;
 use crate::csi::proto::inspection::ListWorkRequest;
-use crate::csi::proto::inspection::inspection_client::InspectionClient;
-use crate::csi::proto::inspection::upkeep_client::UpkeepClient;
-use crate::csi::proto::node_client::NodeClient;
 
-/// How many entries of a list are asked for at a time: their answer stays far below what a client accepts.
-pub(super) const PAGE: i32 = 1000;
 /// How often a progress bar moves.
 const TICK: Duration = Duration::from_millis(200);
 /// What is shown of a copy.
@@ -42,10 +35,6 @@ pub(super) struct Remote {
     pub(super) endpoint: Endpoint,
 }
 
-/// A node that answered.
-#[derive(Clone)]
-pub(super) struct Connection(Channel);
-
 /// That a command failed for a reason that it said itself.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -64,86 +53,47 @@ impl Remote {
             .enable_all()
             .build()
             .context("starting the runtime")?
-            .block_on(async { work(self.connect().await?).await })
-    }
-
-    async fn connect(&self) -> Result<Connection> {
-        // Asked first, because its errors say more than those of the transport.
-        if let Err(error) = UnixStream::connect(self.endpoint.path()) {
-            let path = self.endpoint.path().display();
-            return Err(match error.kind() {
-                ErrorKind::PermissionDenied => {
-                    anyhow!("{path} may not be opened ({error}): run this as root")
-                }
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!(
-                    "nobody serves on {path} ({error}): is `orlop node` running? Name another socket by --endpoint"
-                ),
-                _ => anyhow!("{path} can not be connected to: {error}"),
-            });
-        }
-        let channel = transport::Endpoint::from_shared(self.endpoint.to_string())?
-            .connect()
-            .await
-            .with_context(|| format!("what serves on {} does not speak gRPC", self.endpoint))?;
-        Ok(Connection(channel))
+            .block_on(async { work(Connection::to(&self.endpoint).await?).await })
     }
 }
 
-impl Connection {
-    pub(super) fn controller(&self) -> ControllerClient<Channel> {
-        ControllerClient::new(self.0.clone())
+/// Waits for a call that may copy much to make `id`, and shows how far it is while a person looks.
+pub(super) async fn watched<T>(
+    node: &Connection,
+    id: &str,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<Response<T>, Status> {
+    if !std::io::stderr().is_terminal() {
+        return call.await;
     }
+    // What takes no time needs no bar: it is shown when the node first tells of the work.
+    let bar = ProgressBar::hidden().with_message(id.to_owned());
+    let answer = tokio::select! {
+        answer = call => answer,
+        () = show_work(node, id, &bar) => unreachable!("it shows until the call has ended"),
+    };
+    bar.finish_and_clear();
+    answer
+}
 
-    pub(super) fn node(&self) -> NodeClient<Channel> {
-        NodeClient::new(self.0.clone())
-    }
-
-    pub(super) fn inspection(&self) -> InspectionClient<Channel> {
-        InspectionClient::new(self.0.clone())
-    }
-
-    pub(super) fn upkeep(&self) -> UpkeepClient<Channel> {
-        UpkeepClient::new(self.0.clone())
-    }
-
-    /// Waits for a call that may copy much to make `id`, and shows how far it is while a person looks.
-    pub(super) async fn watched<T>(
-        &self,
-        id: &str,
-        call: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<Response<T>, Status> {
-        if !std::io::stderr().is_terminal() {
-            return call.await;
-        }
-        // What takes no time needs no bar: it is shown when the node first tells of the work.
-        let bar = ProgressBar::hidden().with_message(id.to_owned());
-        let answer = tokio::select! {
-            answer = call => answer,
-            () = self.show_work(id, &bar) => unreachable!("it shows until the call has ended"),
+async fn show_work(node: &Connection, id: &str, bar: &ProgressBar) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        // A node that does not tell still does the work: then there is nothing to show.
+        let Ok(answer) = node.inspection().list_work(ListWorkRequest {}).await else {
+            continue;
         };
-        bar.finish_and_clear();
-        answer
-    }
-
-    async fn show_work(&self, id: &str, bar: &ProgressBar) {
-        loop {
-            tokio::time::sleep(TICK).await;
-            // A node that does not tell still does the work: then there is nothing to show.
-            let Ok(answer) = self.inspection().list_work(ListWorkRequest {}).await else {
-                continue;
-            };
-            let works = answer.into_inner().work;
-            if let Some(work) = works
-                .iter()
-                .find(|work| work.id == id && work.total_bytes > 0)
-            {
-                let copied = work.done_bytes >= work.total_bytes;
-                bar.set_style(style(if copied { COPIED } else { COPYING }));
-                bar.set_length(work.total_bytes.max(work.done_bytes));
-                bar.set_position(work.done_bytes);
-                if bar.is_hidden() {
-                    bar.set_draw_target(ProgressDrawTarget::stderr());
-                }
+        let works = answer.into_inner().work;
+        if let Some(work) = works
+            .iter()
+            .find(|work| work.id == id && work.total_bytes > 0)
+        {
+            let copied = work.done_bytes >= work.total_bytes;
+            bar.set_style(style(if copied { COPIED } else { COPYING }));
+            bar.set_length(work.total_bytes.max(work.done_bytes));
+            bar.set_position(work.done_bytes);
+            if bar.is_hidden() {
+                bar.set_draw_target(ProgressDrawTarget::stderr());
             }
         }
     }
@@ -207,6 +157,8 @@ fn exit_code(code: Code) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::*;
 
     #[test]

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::client::Connection;
 use super::output::{Shown, size};
+use crate::client::Connection;
 use crate::csi::proto::inspection::{self, ListLeftoversRequest, leftover::Kind};
 
 /// One of them.

@@ -4,9 +4,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::client::{Connection, Failed, Remote};
+use super::client::{Failed, Remote};
 use super::output::{Output, Shown, size};
 use super::volume::exact_size;
+use crate::client::Connection;
 use crate::csi::proto::inspection::{self, ListPoolsRequest, fault::Severity};
 use crate::volume::PoolName;
 

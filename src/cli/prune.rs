@@ -5,10 +5,11 @@ use std::io::{IsTerminal, Write, stderr, stdin};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::client::{Connection, Failed, Remote, fail};
+use super::client::{Failed, Remote, fail};
 use super::kubelet::Kubelet;
 use super::leftovers::{self, Leftover};
 use super::output::{Output, size};
+use crate::client::Connection;
 use crate::csi::proto::DeleteVolumeRequest;
 use crate::csi::proto::inspection::PurgeRequest;
 use crate::csi::proto::inspection::leftover::Kind;

@@ -5,12 +5,11 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::client::{Connection, PAGE, Remote};
+use super::client::{Remote, watched};
 use super::output::{Output, Shown, or_dash, size, time};
-use super::volume::{Copy, wanted_size};
-use crate::csi::proto::{
-    self, CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotsRequest,
-};
+use super::volume::Copy;
+use crate::client::{self, Connection, wanted_size};
+use crate::csi::proto::{self, CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest};
 use crate::volume::{Bytes, SnapshotId, SnapshotName, Source, VolumeId};
 
 #[derive(Args, Debug)]
@@ -103,24 +102,8 @@ impl Snapshot {
 
 /// The snapshots of the node, or of one volume.
 pub(super) async fn list(node: &Connection, volume: Option<VolumeId>) -> Result<Vec<Listed>> {
-    let source_volume_id = volume.map(String::from).unwrap_or_default();
-    let mut controller = node.controller();
-    let (mut all, mut token) = (Vec::new(), String::new());
-    loop {
-        let request = ListSnapshotsRequest {
-            max_entries: PAGE,
-            starting_token: token,
-            source_volume_id: source_volume_id.clone(),
-            ..ListSnapshotsRequest::default()
-        };
-        let page = controller.list_snapshots(request).await?.into_inner();
-        let snapshots = page.entries.into_iter().filter_map(|entry| entry.snapshot);
-        all.extend(snapshots.map(Listed::of));
-        token = page.next_token;
-        if token.is_empty() {
-            return Ok(all);
-        }
-    }
+    let snapshots = client::snapshots(node, volume.as_ref()).await?;
+    Ok(snapshots.into_iter().map(Listed::of).collect())
 }
 
 async fn create(node: &Connection, volume: &VolumeId, name: String, output: Output) -> Result<()> {
@@ -135,7 +118,7 @@ async fn create(node: &Connection, volume: &VolumeId, name: String, output: Outp
     };
     let mut controller = node.controller();
     let call = controller.create_snapshot(request);
-    let answer = node.watched(&id.to_string(), call).await?.into_inner();
+    let answer = watched(node, &id.to_string(), call).await?.into_inner();
     let snapshot = Listed::of(answer.snapshot.unwrap_or_default());
     output.did(&snapshot, &format!("taken: {}", size(snapshot.size_bytes)))
 }

@@ -9,9 +9,10 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use super::client::{Connection, PAGE, Remote};
+use super::client::Remote;
 use super::output::{Output, size};
 use super::{Log, pool, snapshot, volume};
+use crate::client::{Connection, PAGE};
 use crate::csi::proto::inspection::ListUsageRequest;
 
 #[derive(Args, Debug)]

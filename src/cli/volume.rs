@@ -10,13 +10,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::client::{Connection, PAGE, Remote};
+use super::client::Remote;
 use super::output::{Output, size};
-use crate::csi::proto::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
+use crate::client::{self, Connection, PAGE, at_least, wanted_size};
 use crate::csi::proto::{
-    self, CapacityRange, ControllerExpandVolumeRequest, ControllerGetVolumeRequest,
-    ControllerListVolumeHealthRequest, DeleteVolumeRequest, ListVolumesRequest, VolumeCapability,
-    volume_capability::access_mode,
+    self, ControllerExpandVolumeRequest, ControllerGetVolumeRequest,
+    ControllerListVolumeHealthRequest, DeleteVolumeRequest,
 };
 use crate::volume::{Bytes, Source, VolumeId};
 use create::Create;
@@ -138,20 +137,7 @@ impl Volume {
 
 /// All volumes of the node, each with its health.
 pub(super) async fn list(node: &Connection) -> Result<Vec<Listed>> {
-    let mut controller = node.controller();
-    let (mut volumes, mut token) = (Vec::new(), String::new());
-    loop {
-        let request = ListVolumesRequest {
-            max_entries: PAGE,
-            starting_token: token,
-        };
-        let page = controller.list_volumes(request).await?.into_inner();
-        volumes.extend(page.entries.into_iter().filter_map(|entry| entry.volume));
-        token = page.next_token;
-        if token.is_empty() {
-            break;
-        }
-    }
+    let volumes = client::volumes(node).await?;
     let mut health = all_health(node).await?;
     let listed = |volume: proto::Volume| {
         let health = health.remove(&volume.volume_id).unwrap_or_default();
@@ -224,39 +210,4 @@ async fn remove(node: &Connection, id: &VolumeId) -> Result<()> {
     };
     node.controller().delete_volume(request).await?;
     Ok(())
-}
-
-/// How the command line uses a volume: from any number of places on this node.
-fn capability(block: bool, fs_type: String) -> VolumeCapability {
-    let access_type = if block {
-        AccessType::Block(BlockVolume {})
-    } else {
-        AccessType::Mount(MountVolume {
-            fs_type,
-            ..MountVolume::default()
-        })
-    };
-    VolumeCapability {
-        access_type: Some(access_type),
-        access_mode: Some(AccessMode {
-            mode: access_mode::Mode::SingleNodeMultiWriter.into(),
-        }),
-    }
-}
-
-fn at_least(size: Bytes) -> CapacityRange {
-    CapacityRange {
-        required_bytes: size.as_wire(),
-        limit_bytes: 0,
-    }
-}
-
-/// Reads a size that a volume can have: on the wire, nothing would mean any.
-pub(super) fn wanted_size(text: &str) -> Result<Bytes, String> {
-    match text.parse::<Bytes>() {
-        Ok(Bytes(0)) => Err("a volume has at least one byte".into()),
-        Ok(size) if i64::try_from(size.0).is_err() => Err("no volume is that large".into()),
-        Ok(size) => Ok(size),
-        Err(error) => Err(error.to_string()),
-    }
 }

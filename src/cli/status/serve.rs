@@ -19,7 +19,7 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 
 use super::shown;
-use crate::cli::client::Connection;
+use crate::client::Connection;
 use crate::shutdown;
 use crate::telemetry::http;
 

@@ -4,9 +4,9 @@ use anyhow::Result;
 use clap::Args;
 
 use super::shown::Listed;
-use super::{at_least, capability, wanted_size};
-use crate::cli::client::Connection;
+use crate::cli::client::watched;
 use crate::cli::output::{Output, size};
+use crate::client::{Connection, at_least, capability, wanted_size};
 use crate::csi::proto::volume_content_source::{SnapshotSource, Type, VolumeSource};
 use crate::csi::proto::{CreateVolumeRequest, VolumeContentSource};
 use crate::volume::{Bytes, PoolName, SnapshotId, Source, VolumeId, VolumeName};
@@ -95,7 +95,7 @@ impl Copy {
         };
         let mut controller = node.controller();
         let call = controller.create_volume(request);
-        let answer = node.watched(&id.to_string(), call).await?.into_inner();
+        let answer = watched(node, &id.to_string(), call).await?.into_inner();
         let volume = Listed::of(answer.volume.unwrap_or_default());
         output.did(&volume, &format!("{what}: {}", size(volume.size_bytes)))
     }

@@ -1,21 +1,14 @@
-//! Mounting for people: staged at a path of our own, and published where they want it.
+//! Mounting for people: where they want it, as they write it.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::capability;
 use super::shown::{Listed, Mounted, Usage};
-use crate::cli::client::Connection;
-use crate::csi::proto::inspection::ListMountsRequest;
+use crate::client::{self, Connection, capability, mounts};
+use crate::csi::proto::NodeGetVolumeStatsRequest;
 use crate::csi::proto::volume_usage::Unit;
-use crate::csi::proto::{
-    NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
-    NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest,
-};
 use crate::volume::VolumeId;
 
 /// Where volumes are staged that a person mounts.
@@ -42,30 +35,11 @@ impl Staging {
         path: &Path,
         read_only: bool,
     ) -> Result<PathBuf> {
-        let (staging, target) = (self.of(id)?, as_the_node_knows_it(path)?);
+        let target = as_the_node_knows_it(path)?;
         let capability = capability(volume.is_block(), String::new());
-        let stage = NodeStageVolumeRequest {
-            volume_id: id.to_string(),
-            staging_target_path: text(&staging)?,
-            volume_capability: Some(capability.clone()),
-            ..NodeStageVolumeRequest::default()
-        };
-        let publish = NodePublishVolumeRequest {
-            volume_id: id.to_string(),
-            staging_target_path: text(&staging)?,
-            target_path: text(&target)?,
-            volume_capability: Some(capability),
-            readonly: read_only,
-            ..NodePublishVolumeRequest::default()
-        };
-        node.node().node_stage_volume(stage).await?;
-        if let Err(refused) = node.node().node_publish_volume(publish).await {
-            // What was asked for is the mount; a staging alone would only stand in the way of a removal.
-            if let Err(error) = self.unstage_the_last(node, id, &staging).await {
-                tracing::debug!(error = format!("{error:#}"), "left staged");
-            }
-            return Err(refused.into());
-        }
+        client::Staging::at(self.directory.clone())
+            .mount(node, id, capability, &target, read_only)
+            .await?;
         Ok(target)
     }
 
@@ -76,55 +50,19 @@ impl Staging {
         id: &VolumeId,
         path: &Path,
     ) -> Result<PathBuf> {
-        let (staging, target) = (self.of(id)?, as_the_node_knows_it(path)?);
-        let request = NodeUnpublishVolumeRequest {
-            volume_id: id.to_string(),
-            target_path: text(&target)?,
-        };
-        node.node().node_unpublish_volume(request).await?;
-        self.unstage_the_last(node, id, &staging).await?;
+        let target = as_the_node_knows_it(path)?;
+        client::Staging::at(self.directory.clone())
+            .unmount(node, id, &target)
+            .await?;
         Ok(target)
-    }
-
-    async fn unstage_the_last(
-        &self,
-        node: &Connection,
-        id: &VolumeId,
-        staging: &Path,
-    ) -> Result<()> {
-        if mounts(node, id)
-            .await?
-            .iter()
-            .any(|place| Path::new(place) != staging)
-        {
-            return Ok(());
-        }
-        let request = NodeUnstageVolumeRequest {
-            volume_id: id.to_string(),
-            staging_target_path: text(staging)?,
-        };
-        node.node().node_unstage_volume(request).await?;
-        match fs::remove_dir(staging) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("removing {}", staging.display()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Where the volume is staged; what that is in is made if it is missing, as a CSI client has to.
-    fn of(&self, id: &VolumeId) -> Result<PathBuf> {
-        let pool = std::path::absolute(&self.directory)?.join(id.pool.as_str());
-        fs::create_dir_all(&pool).with_context(|| {
-            format!("making {}: name another place by --staging", pool.display())
-        })?;
-        Ok(pool.canonicalize()?.join(id.name.as_str()))
     }
 }
 
 /// Where the volume is mounted, and what it holds there.
 pub(super) async fn mounted(node: &Connection, volume: &Listed, id: &VolumeId) -> Result<Mounted> {
     let paths = mounts(node, id).await?;
+    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+    let paths: Vec<_> = paths.iter().map(text).collect();
     let Some(path) = paths.first().filter(|_| !volume.is_block()) else {
         return Ok(Mounted {
             paths,
@@ -153,18 +91,6 @@ pub(super) async fn mounted(node: &Connection, volume: &Listed, id: &VolumeId) -
     })
 }
 
-async fn mounts(node: &Connection, id: &VolumeId) -> Result<Vec<String>> {
-    let request = ListMountsRequest {
-        volume_id: id.to_string(),
-    };
-    Ok(node
-        .inspection()
-        .list_mounts(request)
-        .await?
-        .into_inner()
-        .paths)
-}
-
 /// The path without anything in it that leads elsewhere than it says, which the node would refuse: a person's `..` and
 /// symlinks are resolved by the person's own command.
 fn as_the_node_knows_it(path: &Path) -> Result<PathBuf> {
@@ -182,14 +108,4 @@ fn as_the_node_knows_it(path: &Path) -> Result<PathBuf> {
         )
     })?;
     Ok(parent.join(name))
-}
-
-fn text(path: &Path) -> Result<String> {
-    let text = path.to_str().with_context(|| {
-        format!(
-            "{} is not UTF-8: the wire carries no other paths",
-            path.display()
-        )
-    })?;
-    Ok(text.to_owned())
 }
