@@ -14,8 +14,9 @@
 //! | [`volume`] | the nouns: ids, sizes, specifications, records, errors; pure |
 //!
 //! Beside them stand [`cluster`], the router, which speaks the same wire upward and downward; [`layers`], the layer
-//! cache, which shares only start-up, logging and shutdown with the rest; and [`client`], by which all that reach a node
-//! through its socket do so. Between machines our processes trust only what [`tls`] says.
+//! cache, which shares only start-up, logging and shutdown with the rest; and [`docker`], the Docker volume plugin, which
+//! reaches a node only as the command line does: by its socket ([`client`]). Between machines our processes trust only
+//! what [`tls`] says.
 //!
 //! # The walk of a volume
 //!
@@ -46,6 +47,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod csi;
+pub mod docker;
 pub mod driver;
 pub mod host;
 pub mod layers;

@@ -4,3 +4,6 @@
 pub const DRIVER: &str = "csi.orlop.dev";
 /// The topology key whose value is a node's name.
 pub const TOPOLOGY_NODE: &str = "topology.orlop.dev/node";
+/// The namespace of the claims of Docker's volumes: no namespace of Kubernetes can have this name, so that neither of the
+/// two takes the other's volumes for its own.
+pub const DOCKER: &str = "(docker)";

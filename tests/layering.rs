@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 6] = ["cli", "csi", "driver", "pool", "host", "volume"];
 
 /// What is beside the layers, and which layers it may look at itself.
-const BESIDE: [(&str, &[&str]); 8] = [
+const BESIDE: [(&str, &[&str]); 9] = [
     ("client", &["csi", "volume"]),
     // The router is a CSI client of the nodes: it knows the wire and the nouns, and no pool, driver or machine.
     (
@@ -15,6 +15,7 @@ const BESIDE: [(&str, &[&str]); 8] = [
         &["csi", "names", "shutdown", "telemetry", "tls", "volume"],
     ),
     ("config", &["volume"]),
+    ("docker", &["client", "csi", "names", "volume"]),
     ("layers", &["shutdown", "telemetry", "tls"]),
     ("names", &[]),
     ("shutdown", &[]),
@@ -66,6 +67,7 @@ fn a_look_upward_is_seen() {
     assert!(may_look("cli", "layers") && !may_look("driver", "layers"));
     assert!(!may_look("layers", "driver"));
     assert!(!may_look("cluster", "driver") && !may_look("csi", "cluster"));
+    assert!(may_look("docker", "client") && !may_look("docker", "driver"));
     assert!(!may_look("csi", "client"));
 }
 
@@ -92,7 +94,7 @@ fn may_look(layer: &str, seen: &str) -> bool {
         // These are neighbours: only who puts the parts together knows them.
         (Some(_), None) => {
             beside(seen).is_some()
-                && (layer == "cli" || !["client", "cluster", "layers"].contains(&seen))
+                && (layer == "cli" || !["client", "cluster", "docker", "layers"].contains(&seen))
         }
         (None, _) => beside(layer).is_some_and(|(_, allowed)| allowed.contains(&seen)),
     }

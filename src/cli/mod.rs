@@ -3,6 +3,7 @@
 mod client;
 mod controller;
 mod demo;
+mod docker;
 mod doctor;
 mod kubelet;
 mod layers;
@@ -49,6 +50,8 @@ enum Role {
     Controller(controller::Controller),
     /// Serve this node's runtime with image layers that any node of the cluster has.
     Layers(Box<layers::Layers>),
+    /// Serve the volumes of this node to Docker, as its volume plugin.
+    Docker(docker::Docker),
     /// Create, list, grow, clone, mount and remove volumes.
     #[command(after_help = EXIT_CODES)]
     Volume(volume::Volume),
@@ -113,6 +116,7 @@ impl Cli {
             Role::Node(node) => node.run(),
             Role::Controller(controller) => controller.run(),
             Role::Layers(layers) => layers.run(),
+            Role::Docker(docker) => docker.run(),
             Role::Volume(volume) => volume.run(),
             Role::Snapshot(snapshot) => snapshot.run(),
             Role::Pool(pool) => pool.run(),

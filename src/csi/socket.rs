@@ -21,13 +21,15 @@ const BACKLOG: i32 = 1024;
 /// A socket that listens; when dropped, its file is removed, unless another process has put its own there.
 #[derive(Debug)]
 pub struct Socket {
-    pub(super) listener: UnixListener,
-    pub(super) file: SocketFile,
+    /// What listens.
+    pub listener: UnixListener,
+    /// What it is removed by.
+    pub file: SocketFile,
 }
 
-/// The file of a listening socket.
+/// The file of a listening socket; when dropped, it is removed.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     /// Held open, so that its inode number is nobody else's.
     pinned: File,
@@ -66,7 +68,8 @@ impl Socket {
 }
 
 impl SocketFile {
-    pub(super) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Finding, Status, pools};
-use crate::cli::client::{Connection, Remote};
+use crate::cli::client::Remote;
 use crate::cli::leftovers::{self, Leftover};
 use crate::cli::node::PoolsArgs;
 use crate::cli::pool::{self, Fault};
 use crate::cli::volume;
+use crate::client::Connection;
 
 /// How long a node may take to tell of its pools.
 const LIMIT: Duration = Duration::from_secs(5);
