@@ -7,7 +7,7 @@ PATH=$PATH:/usr/sbin:/sbin
 missing=
 # tool:package
 demo="mkfs.ext4:e2fsprogs"
-test="$demo mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs setfacl:acl setfattr:attr containerd:containerd skopeo:skopeo chromedriver:chromium-driver prometheus:prometheus"
+test="$demo dockerd:docker.io busybox:busybox-static mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs setfacl:acl setfattr:attr containerd:containerd skopeo:skopeo chromedriver:chromium-driver prometheus:prometheus"
 case ${1:-} in demo) pairs=$demo ;; test) pairs=$test ;; *) echo "usage: $0 demo|test" >&2 && exit 2 ;; esac
 for pair in $pairs; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"

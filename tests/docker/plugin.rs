@@ -1,0 +1,149 @@
+//! The real binary as `orlop docker` beside a node, where mounts are nobody else's.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use orlop::host::namespace;
+use serde_json::Value;
+
+use crate::node::Node;
+use crate::support::{run, skipped, until};
+
+/// Where Docker looks for the plugin.
+const SOCKET: &str = "/run/docker/plugins/orlop.sock";
+
+/// A plugin and its node; dropped, both are killed.
+pub(crate) struct Plugin {
+    process: Child,
+    pub(crate) node: Node,
+}
+
+/// Runs a test with a plugin in mounts of its own, `/run/docker` among them; skips it, and says so, without the right to
+/// that.
+pub(crate) fn with_plugin(test: impl FnOnce(Plugin) + Send) {
+    if !rustix::process::geteuid().is_root() {
+        skipped("the Docker volume plugin", "it needs root");
+        return;
+    }
+    let work = || {
+        for directory in ["/run/docker", "/run/containerd"] {
+            std::fs::create_dir_all(directory).expect("root may");
+            run("mount", ["-t", "tmpfs", "tmpfs", directory]).expect("root may");
+        }
+        // The engine lives in mounts that follow these.
+        run("mount", ["--make-rshared", "/"]).expect("they are ours");
+        let node = Node::start(&[]);
+        let process = spawn(&node);
+        let plugin = Plugin { process, node };
+        plugin.wait_until_it_serves();
+        test(plugin);
+    };
+    namespace::in_own_mounts(work).expect("root may make a mount namespace");
+}
+
+impl Plugin {
+    /// Calls it as Docker does, and gives its answer.
+    pub(crate) fn call(&self, verb: &str, body: &Value) -> Result<Value, String> {
+        let body = body.to_string();
+        let mut stream = UnixStream::connect(SOCKET).expect("it serves");
+        write!(
+            stream,
+            "POST /{verb} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("it speaks HTTP");
+        let body: Value = serde_json::from_str(body).expect(&answer);
+        if head.starts_with("HTTP/1.1 200") {
+            return Ok(body);
+        }
+        Err(body["Err"].as_str().expect("it says why").to_owned())
+    }
+
+    /// Kills it as a crash would, and starts it again.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.process = spawn(&self.node);
+        self.wait_until_it_serves();
+    }
+
+    /// Runs `orlop` with the words of this line, as a person would.
+    pub(crate) fn orlop(&self, line: &str) {
+        let endpoint = self.node.socket.display().to_string();
+        let words = line.split_whitespace();
+        let words = words.chain(["--endpoint", &endpoint]);
+        run(env!("CARGO_BIN_EXE_orlop"), words).expect(line);
+    }
+
+    /// A path in the directory of the node, which goes with it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.node.dir.path().join(name)
+    }
+
+    fn wait_until_it_serves(&self) {
+        assert!(
+            until(|| UnixStream::connect(SOCKET).is_ok()),
+            "it does not serve:\n{}",
+            self.log()
+        );
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("docker.log")).unwrap_or_default()
+    }
+
+    fn kill(&mut self) {
+        // One that ended before is what is wanted.
+        let _ = self.process.kill();
+        self.process.wait().expect("it is our child");
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("the log of the plugin:\n{}", self.log());
+        }
+    }
+}
+
+fn spawn(node: &Node) -> Child {
+    let place = |name: &str| node.dir.path().join(name);
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(place("docker.log"))
+        .expect("the directory can be written");
+    start(
+        Path::new(env!("CARGO_BIN_EXE_orlop")),
+        [
+            "docker".into(),
+            format!("--endpoint={}", node.socket.display()),
+            format!("--mounts={}", place("mounts").display()),
+            format!("--staging={}", place("staging").display()),
+        ],
+        log,
+    )
+}
+
+/// Starts a program that serves, with its log in a file.
+pub(crate) fn start(program: &Path, args: impl IntoIterator<Item = String>, log: File) -> Child {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test starts what it tests, and outlives it"
+    )]
+    let mut process = std::process::Command::new(program);
+    process
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("it is open"))
+        .stderr(log)
+        .spawn()
+        .expect("it is installed")
+}
