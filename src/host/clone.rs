@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use anyhow::{Context, Result};
-use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
 use super::gate::Gate;
@@ -53,6 +53,7 @@ pub fn clone_file(gate: &Gate, from: &File, to: &File, progress: &Progress) -> R
                 gate,
                 from,
                 to,
+                write: write_sparse,
                 progress,
                 unreported: allocated,
                 buffer: vec![0; BUFFER.min(usize::try_from(metadata.len())?)],
@@ -66,7 +67,7 @@ pub fn clone_file(gate: &Gate, from: &File, to: &File, progress: &Progress) -> R
     Ok(how)
 }
 
-/// Copies the first `size` bytes of one device to another that reads as zeros, and makes them durable.
+/// Copies the first `size` bytes of one device over what is on another, each once, and makes them durable.
 pub fn copy_device(
     gate: &Gate,
     from: &File,
@@ -78,6 +79,7 @@ pub fn copy_device(
         gate,
         from,
         to,
+        write: write_blanking,
         progress,
         unreported: size.0,
         buffer: vec![0; BUFFER],
@@ -96,6 +98,7 @@ struct Copying<'a> {
     gate: &'a Gate,
     from: &'a File,
     to: &'a File,
+    write: fn(&File, &[u8], u64) -> std::io::Result<()>,
     progress: &'a Progress,
     /// Of the allocated bytes, which the total counts, those not yet reported as done.
     unreported: u64,
@@ -135,7 +138,7 @@ impl Copying<'_> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error).context("reading a file to copy"),
             };
-            write_sparse(self.to, &self.buffer[..read], at).context("writing a copied file")?;
+            (self.write)(self.to, &self.buffer[..read], at).context("writing a copied file")?;
             at += read as u64;
             let reported = self.unreported.min(read as u64);
             self.unreported -= reported;
@@ -184,6 +187,15 @@ fn write_sparse(to: &File, bytes: &[u8], at: u64) -> std::io::Result<()> {
         start = end;
     }
     Ok(())
+}
+
+/// Writes to a device on which anything may be; many disks blank a range without being sent its zeroes.
+fn write_blanking(to: &File, bytes: &[u8], at: u64) -> std::io::Result<()> {
+    if bytes.iter().any(|byte| *byte != 0) {
+        return to.write_all_at(bytes, at);
+    }
+    let length = bytes.len() as u64;
+    Ok(fallocate(to, FallocateFlags::ZERO_RANGE, at, length)?)
 }
 
 /// Starts writing a copied chunk to the disk, and waits for one written long before.

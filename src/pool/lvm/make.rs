@@ -124,8 +124,11 @@ impl Lvm {
         progress: &Progress,
     ) -> Result<()> {
         let half = self.begin(lv, &self.creating(lv, record, true)?)?;
-        // What is blank in the source is not written.
-        self.group.erase(lv, Erasure::Zero, None)?;
+        let more = record.size.less(origin.size());
+        if more > Bytes(0) {
+            let part = (origin.size(), more);
+            self.group.erase(lv, Erasure::Zero, Some(part))?;
+        }
         match origin {
             Origin::Snapshot(snapshot) => {
                 self.copy(&snapshot_lv(&snapshot.id.name), lv, origin.size(), progress)?;
