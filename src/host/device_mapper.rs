@@ -38,6 +38,12 @@ pub fn find(name: &str) -> Result<Option<u64>> {
     present(asked.map(|mapping| mapping.dev), name)
 }
 
+/// Whether somebody has the device of this name open; nobody has one that is not there.
+pub fn is_open(name: &str) -> Result<bool> {
+    let asked = control().and_then(|control| kernel::mapped_device(&control, name));
+    Ok(present(asked, name)?.is_some_and(|mapping| mapping.open_count > 0))
+}
+
 /// What the first target of the device of this name says of itself; nothing if there is no such device. Never waits.
 pub fn status(name: &str) -> Result<Option<Target>> {
     let asked = control().and_then(|control| kernel::mapped_status(&control, name));

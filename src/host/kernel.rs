@@ -152,7 +152,8 @@ pub(super) struct Mapping {
     data_size: u32,
     data_start: u32,
     target_count: u32,
-    open_count: i32,
+    /// How many have it open, or mapped below a device of theirs.
+    pub(super) open_count: i32,
     flags: u32,
     event_nr: u32,
     padding: u32,

@@ -4,17 +4,18 @@ use std::slice::from_ref;
 
 use orlop::config;
 use orlop::driver::leftovers::Kind;
-use orlop::volume::Bytes;
+use orlop::volume::{Bytes, Error};
 
 use crate::claims;
 use crate::support::run;
-use crate::trial::{Claim, Trial, USUAL};
+use crate::trial::{Claim, LARGER, Trial, USUAL};
 
 pub(crate) const CLAIMS: &[Claim] = claims![
     a_record_that_can_not_be_read_is_told_and_hides_no_other,
     a_volume_removed_by_hand_is_gone_with_its_promise,
     what_was_left_half_made_is_swept,
     what_is_not_ours_is_left_alone,
+    a_volume_with_snapshots_grows_in_use_only_if_it_is_thin,
 ];
 
 fn group(trial: &Trial) -> &str {
@@ -107,4 +108,31 @@ fn what_is_not_ours_is_left_alone(trial: &mut Trial) {
     assert!(told.contains("has no record"), "{told}");
     assert!(trial.node().volumes().is_empty());
     by_hand("lvremove", &[&format!("{group}/v-theirs")]);
+}
+
+fn a_volume_with_snapshots_grows_in_use_only_if_it_is_thin(trial: &mut Trial) {
+    let (node, volume) = (trial.node(), trial.filled("one", "content"));
+    let snapshot = node.snapshot("snapshot", &volume.id);
+    let snapshot = snapshot.expect("the volume exists");
+    let thin = matches!(&trial.config.kind, config::Kind::Lvm(lvm) if lvm.thin_pool.is_some());
+    let shown = trial.show(&volume);
+
+    let in_use = node.grow(&volume.id, LARGER);
+
+    assert_eq!(shown.read(), "content");
+    shown.hide();
+    if thin {
+        assert_eq!(in_use.expect("there is room").record.size, LARGER);
+    } else {
+        assert!(matches!(in_use, Err(Error::InUse(_))), "{in_use:?}");
+    }
+    let grown = node.grow(&volume.id, LARGER).expect("nobody uses it");
+    assert_eq!(grown.record.size, LARGER);
+    let restored = trial.form.restored("two", USUAL, &snapshot);
+    let restored = node.create(&restored).expect("there is room");
+    assert_eq!(restored.record.size, USUAL);
+    assert_eq!(
+        [trial.read(&grown), trial.read(&restored)],
+        ["content"; 2].map(str::to_owned)
+    );
 }

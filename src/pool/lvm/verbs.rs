@@ -113,7 +113,7 @@ impl Pool for Lvm {
     fn grow(&self, volume: &Volume, size: volume::Bytes) -> volume::Result<Volume> {
         let _room = self.reserve(size.less(volume.record.size))?;
         let lv = volume_lv(volume);
-        self.refuse_origin(&lv, volume)?;
+        self.release_origin(&lv, volume)?;
         self.group.extend(&lv, size)?;
         let record = VolumeRecord {
             size,
@@ -300,18 +300,30 @@ impl Pool for Lvm {
 }
 
 impl Lvm {
-    /// LVM resizes no volume that has classic snapshots while it is active.
-    fn refuse_origin(&self, lv: &str, volume: &Volume) -> volume::Result<()> {
-        if self.config.thin_pool.is_some() || self.group.snapshots_of(lv)?.is_empty() {
+    /// Takes the device away from a volume that has classic snapshots: LVM resizes no such volume while it is active.
+    fn release_origin(&self, lv: &str, volume: &Volume) -> volume::Result<()> {
+        if self.config.thin_pool.is_some() {
             return Ok(());
         }
-        if device_mapper::find(&self.group.mapped(lv))?.is_none() {
+        let snapshots = self.group.snapshots_of(lv)?;
+        if snapshots.is_empty() {
             return Ok(());
         }
-        Err(Error::InUse(format!(
-            "volume {} is in use and has snapshots, and LVM grows no such volume: unstage it, or delete its snapshots",
-            volume.id
-        )))
+        let Err(error) = self.group.deactivate(lv) else {
+            return Ok(());
+        };
+        // LVM waits for udev, who opens what was just closed: only after that it tells who else has it open. Its
+        // snapshots go with it: one that is just being restored keeps it too.
+        for lv in snapshots.iter().map(|snapshot| &*snapshot.name).chain([lv]) {
+            if device_mapper::is_open(&self.group.mapped(lv))? {
+                return Err(Error::InUse(format!(
+                    "volume {} has snapshots and {} is in use, and LVM grows no such volume: unstage it, or delete its snapshots",
+                    volume.id,
+                    self.group.path(lv)
+                )));
+            }
+        }
+        Err(error.into())
     }
 
     fn unreadable_record(&self, lv: &str, error: anyhow::Error) -> Error {
