@@ -17,7 +17,7 @@ use crate::payload::Payload;
 /// How long a boot may take: seven seconds on an idle machine, a minute on a busy one.
 const BOOT: Duration = Duration::from_mins(5);
 
-/// Empty disks, `/dev/disk/serial/test1` and so on, and their size.
+/// Empty disks, `/dev/disk/serial/test1` and so on, and their size, of which only what is written takes room.
 const DISKS: [&str; 4] = ["test1", "test2", "test3", "test4"];
 const DISK: u64 = 16 << 30;
 

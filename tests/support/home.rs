@@ -1,13 +1,14 @@
 //! What pools are made on, by kind: how one is made there, and what is left in it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use orlop::config::{self, Place};
 use orlop::volume::Bytes;
 use tempfile::TempDir;
 
+use super::bare_disk::BareDisk;
 use super::{LoopFs, run, skipped};
 
 /// The size of what is below each pool; only what is written takes room.
@@ -36,11 +37,11 @@ pub(crate) enum Home {
     Lvm(VolumeGroup),
 }
 
-/// A volume group on a loop device.
+/// A volume group on a disk of its own.
 pub(crate) struct VolumeGroup {
     pub(crate) name: String,
     thin: bool,
-    device: String,
+    disk: BareDisk,
     directory: TempDir,
 }
 
@@ -129,21 +130,15 @@ impl VolumeGroup {
             skipped("a test on LVM", &format!("{reason:#}"));
             return None;
         }
-        let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let image = directory.path().join("disk");
-        File::create(&image)
-            .and_then(|file| file.set_len(2 * SIZE))
-            .expect("a sparse file can be made");
-        let image = image.display().to_string();
-        let device = run("losetup", ["--find", "--show", &image]).expect("a loop device is free");
         let group = Self {
             // As those of machines often are, with a dash.
             name: format!("vg-{}", std::process::id()),
             thin,
-            device: device.trim().to_owned(),
-            directory,
+            disk: BareDisk::new(),
+            directory: tempfile::tempdir().expect("a temporary directory can be made"),
         };
-        run("vgcreate", ["--quiet", "--yes", &group.name, &group.device]).expect("it is blank");
+        let create = ["--quiet", "--yes", &group.name, &group.disk.device];
+        run("vgcreate", create).expect("nobody uses it");
         if thin {
             let pool = [
                 "--type=thin-pool",
@@ -198,8 +193,7 @@ impl VolumeGroup {
 
 impl Drop for VolumeGroup {
     fn drop(&mut self) {
-        let gone = run("vgremove", ["--quiet", "--yes", "--force", &self.name])
-            .and_then(|_| run("losetup", ["--detach", &self.device]));
+        let gone = run("vgremove", ["--quiet", "--yes", "--force", &self.name]);
         if let Err(reason) = gone {
             eprintln!("volume group {} stays behind: {reason:#}", self.name);
         }

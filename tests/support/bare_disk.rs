@@ -1,0 +1,53 @@
+//! A disk for a volume group or a zpool, with whatever the last test left on it.
+
+use std::fs::{self, File};
+
+use tempfile::TempDir;
+
+use super::run;
+
+/// The guest's, which is none of its memory.
+const OF_GUEST: &str = "/dev/disk/serial/test1";
+
+/// The size of a loop file; only what is written takes room.
+const SIZE: u64 = 16 << 30;
+
+/// In the guest a disk of its own, elsewhere a loop device, which is gone when this is dropped. One at a time.
+pub(super) struct BareDisk {
+    /// Its node, as the kernel names it.
+    pub(super) device: String,
+    file: Option<TempDir>,
+}
+
+impl BareDisk {
+    pub(super) fn new() -> Self {
+        if std::env::var_os("ORLOP_GUEST").is_some() {
+            let node = fs::canonicalize(OF_GUEST).expect("the guest has such a disk");
+            return Self {
+                device: node.display().to_string(),
+                file: None,
+            };
+        }
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let file = directory.path().join("disk");
+        File::create(&file)
+            .and_then(|file| file.set_len(SIZE))
+            .expect("a sparse file can be made");
+        let file = file.display().to_string();
+        let device = run("losetup", ["--find", "--show", &file]).expect("a loop device is free");
+        Self {
+            device: device.trim().to_owned(),
+            file: Some(directory),
+        }
+    }
+}
+
+impl Drop for BareDisk {
+    fn drop(&mut self) {
+        if self.file.is_some()
+            && let Err(reason) = run("losetup", ["--detach", &self.device])
+        {
+            eprintln!("{} stays behind: {reason:#}", self.device);
+        }
+    }
+}
