@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo man deb test test-long bench bench-machine
+.PHONY: build demo man deb kind test test-long bench bench-machine
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
@@ -28,6 +28,9 @@ test: ## all tests that this machine allows; what is skipped says why
 test-long: test ## those that take long, too: 30 power cuts, the demo in the guest
 	ORLOP_POWER_CUTS=30 $(CARGO) test --locked --test machine -- power --include-ignored
 	$(CARGO) test --locked --test machine -- demo --include-ignored
+
+kind: build ## a kind cluster with Orlop in it, for whom has docker and kind
+	@deploy/kind/up.sh
 
 bench: ## every figure beside its floor
 	@./tests/tools.sh test
