@@ -317,6 +317,16 @@ async fn a_method_that_a_client_makes_up_is_no_label() {
     until(counted).await;
 }
 
+#[test]
+fn the_path_of_the_registration_is_an_authority_as_the_kubelet_writes_it() {
+    let registry = Path::new("/var/lib/kubelet/plugins_registry");
+    let socket = registration::endpoint(registry).expect("the path is short");
+
+    let written = socket.path().to_string_lossy().replace('/', "%2F");
+
+    assert!(written.parse::<http::uri::Authority>().is_ok(), "{written}");
+}
+
 #[tokio::test]
 async fn the_kubelet_learns_the_driver_and_a_refusal_ends_the_registration() {
     let served = Served::start(PATIENCE);
@@ -344,7 +354,7 @@ async fn the_kubelet_learns_the_driver_and_a_refusal_ends_the_registration() {
         .notify_registration_status(status(false, "name taken"))
         .await;
 
-    assert!(endpoint.path().ends_with("csi.orlop.dev-reg.sock"));
+    assert!(endpoint.path().ends_with("orlop@csi.orlop.dev-reg.sock"));
     assert_eq!(
         (info.r#type.as_str(), info.name.as_str()),
         ("CSIPlugin", "csi.orlop.dev")

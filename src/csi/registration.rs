@@ -25,8 +25,11 @@ use crate::telemetry::metrics::Metrics;
 const VERSION: &str = "1.0.0";
 
 /// The registration's socket in the kubelet's directory for them.
+///
+/// The kubelet sends the path of the socket, `/` written as `%2F`, as the authority of its calls. That is none, and
+/// refused below HTTP, unless all of it but the last name stands before an `@`, where percents are allowed.
 pub fn endpoint(directory: &Path) -> Result<Endpoint> {
-    Endpoint::at(directory.join(format!("{DRIVER}-reg.sock")))
+    Endpoint::at(directory.join(format!("orlop@{DRIVER}-reg.sock")))
 }
 
 /// Answers the kubelet until the token is set; to be called when `driver` is being served, as the kubelet dials it at once.

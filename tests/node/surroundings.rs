@@ -23,7 +23,7 @@ async fn dial(socket: &str) -> Channel {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_kubelet_learns_of_the_driver_and_dials_it() {
     let registry = tempfile::tempdir().expect("the temporary directory can be written");
-    let socket = registry.path().join("csi.orlop.dev-reg.sock");
+    let socket = registry.path().join("orlop@csi.orlop.dev-reg.sock");
     let mut node = Node::start(&["--kubelet-registration", &text(registry.path())]);
     until("it registers", || UnixStream::connect(&socket).is_ok()).await;
     let mut kubelet = RegistrationClient::new(dial(&text(&socket)).await);
@@ -64,7 +64,7 @@ async fn the_kubelet_learns_of_the_driver_and_dials_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_by_the_kubelet_ends_the_process_with_its_reason() {
     let registry = tempfile::tempdir().expect("the temporary directory can be written");
-    let socket = registry.path().join("csi.orlop.dev-reg.sock");
+    let socket = registry.path().join("orlop@csi.orlop.dev-reg.sock");
     let mut node = Node::start(&["--kubelet-registration", &text(registry.path())]);
     until("it registers", || UnixStream::connect(&socket).is_ok()).await;
     let mut kubelet = RegistrationClient::new(dial(&text(&socket)).await);
