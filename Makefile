@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo man deb kind test test-long bench bench-machine
+.PHONY: build demo man deb kind test test-long test-cluster bench bench-machine
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
@@ -28,6 +28,10 @@ test: ## all tests that this machine allows; what is skipped says why
 test-long: test ## those that take long, too: 30 power cuts, the demo in the guest
 	ORLOP_POWER_CUTS=30 $(CARGO) test --locked --test machine -- power --include-ignored
 	$(CARGO) test --locked --test machine -- demo --include-ignored
+
+test-cluster: ## the chart in a real Kubernetes; the first time builds that, which takes up to half an hour
+	@./tests/tools.sh cluster
+	$(CARGO) test --locked --test cluster
 
 kind: build ## a kind cluster with Orlop in it, for whom has docker and kind
 	@deploy/kind/up.sh

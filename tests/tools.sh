@@ -1,5 +1,5 @@
 #!/bin/sh
-# tools.sh demo|test: installs what the demo or the tests need besides Rust. Elsewhere than on Debian, and without root,
+# tools.sh demo|test|cluster: installs what the demo, the tests or those in a cluster need besides Rust. Elsewhere than on Debian, and without root,
 # it says what is missing.
 set -eu
 
@@ -8,11 +8,16 @@ missing=
 # tool:package
 demo="mkfs.ext4:e2fsprogs"
 test="$demo dockerd:docker.io busybox:busybox-static mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs setfacl:acl setfattr:attr containerd:containerd skopeo:skopeo chromedriver:chromium-driver prometheus:prometheus"
-case ${1:-} in demo) pairs=$demo ;; test) pairs=$test ;; *) echo "usage: $0 demo|test" >&2 && exit 2 ;; esac
+cluster="runc:runc containerd:containerd dockerd:docker.io mmdebstrap:mmdebstrap nft:nftables iptables:iptables busybox:busybox-static"
+case ${1:-} in demo) pairs=$demo ;; test) pairs=$test ;; cluster) pairs=$cluster ;; *) echo "usage: $0 demo|test|cluster" >&2 && exit 2 ;; esac
 for pair in $pairs; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
-ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$missing postgresql"
+if [ "$1" = cluster ]; then
+    [ -e /usr/lib/cni/bridge ] || missing="$missing containernetworking-plugins"
+else
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$missing postgresql"
+fi
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then

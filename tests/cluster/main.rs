@@ -1,0 +1,91 @@
+//! Claims in a real Kubernetes: its own control plane, kubelets, containerd, the stock sidecars, and the chart by Helm.
+
+mod bed;
+mod faults;
+mod snapshots;
+mod space;
+#[path = "../support/mod.rs"]
+mod support;
+mod volumes;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bed::Bed;
+use libtest_mimic::{Arguments, Trial};
+use space::Space;
+
+/// One claim about the cluster, in a namespace of its own.
+type Test = (&'static str, fn(&Space<'_>) -> anyhow::Result<()>);
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(4);
+    let tests = [volumes::TESTS, snapshots::TESTS, faults::TESTS].concat();
+    let bed = if arguments.list {
+        None
+    } else {
+        match missing() {
+            Some(reason) => {
+                support::skipped("all that needs a Kubernetes", reason);
+                None
+            }
+            None => match Bed::up() {
+                Ok(bed) => Some(Arc::new(bed)),
+                Err(error) => {
+                    eprintln!("there is no cluster to test in: {error:#}");
+                    return ExitCode::FAILURE;
+                }
+            },
+        }
+    };
+    let trials = tests.iter().map(|test| trial(test, bed.clone())).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let left = bed.as_deref().map_or(Ok(String::new()), space::left);
+    match left {
+        Ok(left) if left.is_empty() || conclusion.has_failed() => conclusion.exit_code(),
+        Ok(left) => {
+            eprintln!("this is left of the tests:\n{left}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("what is left of the tests can not be told: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn trial((name, test): &Test, bed: Option<Arc<Bed>>) -> Trial {
+    let (name, test) = (*name, *test);
+    let runnable = bed.is_some();
+    let run = move || {
+        let bed = bed.as_deref().ok_or("there is no cluster")?;
+        let inside = || {
+            let space = Space::new(bed, name)?;
+            test(&space)?;
+            space.end()
+        };
+        inside().map_err(|error: anyhow::Error| format!("{error:#}").into())
+    };
+    Trial::test(name, run).with_ignored_flag(!runnable)
+}
+
+/// What this machine lacks for a cluster.
+fn missing() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("it makes namespaces and mounts as root");
+    }
+    if !cfg!(target_arch = "x86_64") {
+        return Some("its images are made for amd64");
+    }
+    let has = |program: &str| support::run(program, ["--version"]).is_ok();
+    if !has("dockerd") || !has("mmdebstrap") || !has("containerd") {
+        return Some(
+            "it is made of Debian's docker.io, containerd and mmdebstrap: install them by tests/tools.sh test",
+        );
+    }
+    if support::run("go", ["version"]).is_err() {
+        return Some("Kubernetes is built by Go");
+    }
+    None
+}
