@@ -6,7 +6,7 @@ use super::proto::inspection::{
     self, ListLeftoversRequest, ListLeftoversResponse, PurgeRequest, PurgeResponse,
 };
 use super::{Reply, reply, request};
-use crate::driver::Driver;
+use crate::driver::{Core, Driver};
 
 /// Serves `orlop.v1.Upkeep`.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ impl inspection::upkeep_server::Upkeep for Upkeep {
         &self,
         _request: Request<ListLeftoversRequest>,
     ) -> Reply<ListLeftoversResponse> {
-        let all = self.driver.look(|core| core.leftovers()).await?;
+        let all = self.driver.look(Core::leftovers).await?;
         Ok(Response::new(ListLeftoversResponse {
             leftovers: all.into_iter().map(reply::leftover).collect(),
         }))

@@ -83,8 +83,7 @@ async fn a_failed_call_is_found_in_the_trace_of_its_caller() {
     let refused = client.controller.delete_volume(request).await;
     let hex = |id: &[u8]| {
         id.iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
+            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
     };
     let find = || {
         let spans = received.lock().expect("no test panics holding it").clone();

@@ -198,8 +198,7 @@ impl Node {
 
     /// What is left over, with what is told of it.
     pub(crate) fn leftovers(&self) -> Vec<Leftover> {
-        self.look(|core| core.leftovers())
-            .expect("the pools can be read")
+        self.look(Core::leftovers).expect("the pools can be read")
     }
 
     pub(crate) fn page(&self, after: Option<&VolumeId>, most: usize) -> Vec<Volume> {

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use x509_cert::Certificate;
+use x509_cert::time::Time;
 
 use super::Finding;
 
@@ -62,7 +63,7 @@ fn life(file: &Path) -> Result<(u64, Option<u64>)> {
         .as_secs();
     let ends = all.iter().map(|one| {
         let life = one.tbs_certificate().validity();
-        let [from, until] = [life.not_before, life.not_after].map(|at| at.to_unix_duration());
+        let [from, until] = [life.not_before, life.not_after].map(Time::to_unix_duration);
         (until.as_secs(), until.saturating_sub(from).as_secs())
     });
     let (until, total) = ends.min().context("it is empty")?;
