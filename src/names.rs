@@ -7,3 +7,5 @@ pub const TOPOLOGY_NODE: &str = "topology.orlop.dev/node";
 /// The namespace of the claims of Docker's volumes: no namespace of Kubernetes can have this name, so that neither of the
 /// two takes the other's volumes for its own.
 pub const DOCKER: &str = "(docker)";
+/// The key, among the secrets of a call, of an encrypted volume's key.
+pub const ENCRYPTION_KEY: &str = "encryption-key";

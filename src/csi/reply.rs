@@ -23,6 +23,7 @@ pub(super) fn topology(node: &str) -> proto::Topology {
 /// A volume. Its context is for people and for lists: the node itself reads only the record.
 pub(super) fn volume(volume: Volume, node: &str) -> proto::Volume {
     let record = volume.record;
+    let capacity_bytes = record.usable().as_wire();
     let claim = record.claim;
     let context = [
         ("layout", Some(record.layout.name().to_owned())),
@@ -32,6 +33,7 @@ pub(super) fn volume(volume: Volume, node: &str) -> proto::Volume {
                 .filesystem
                 .map(|filesystem| filesystem.name().to_owned()),
         ),
+        ("encryption", record.encryption.then(|| "true".to_owned())),
         ("created", Some(record.created.to_string())),
         ("csi.storage.k8s.io/pvc/namespace", claim.namespace),
         ("csi.storage.k8s.io/pvc/name", claim.name),
@@ -42,7 +44,7 @@ pub(super) fn volume(volume: Volume, node: &str) -> proto::Volume {
         ),
     ];
     proto::Volume {
-        capacity_bytes: record.size.as_wire(),
+        capacity_bytes,
         volume_id: volume.id.to_string(),
         volume_context: context
             .into_iter()
@@ -72,7 +74,7 @@ fn content_source(source: &Source) -> proto::VolumeContentSource {
 pub(super) fn snapshot(snapshot: &Snapshot, node: &str) -> proto::Snapshot {
     let record = &snapshot.record;
     proto::Snapshot {
-        size_bytes: record.size.as_wire(),
+        size_bytes: record.usable().as_wire(),
         snapshot_id: snapshot.id.to_string(),
         source_volume_id: record.volume.to_string(),
         creation_time: Some(timestamp(record.created)),

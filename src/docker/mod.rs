@@ -15,7 +15,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -52,7 +52,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The directory can not be made.
-    pub fn new(node: Endpoint, staging: PathBuf, directory: PathBuf) -> Result<Self> {
+    pub fn new(node: Endpoint, staging: PathBuf, directory: &Path) -> Result<Self> {
         let making = || {
             format!(
                 "making {}: name another directory by --mounts",
@@ -62,10 +62,10 @@ impl Plugin {
         DirBuilder::new()
             .recursive(true)
             .mode(0o711)
-            .create(&directory)
+            .create(directory)
             .with_context(making)?;
         // The node refuses a path that leads elsewhere than it says, such as one through /var/run.
-        let directory = fs::canonicalize(&directory).with_context(making)?;
+        let directory = fs::canonicalize(directory).with_context(making)?;
         Ok(Self {
             node,
             staging: Staging::at(staging),

@@ -1,5 +1,6 @@
 //! The verbs: order, locks and idempotency, written once for all pools.
 
+mod encryption;
 pub mod figures;
 pub mod health;
 pub mod leftovers;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::Core;
+use super::{Core, encryption};
 use crate::host::freeze;
 use crate::host::mount::{At, Mounted};
 use crate::pool::{Attached, Pool};
@@ -116,6 +116,8 @@ impl Core {
                 );
                 Vec::new()
             });
+            let beneath = |mount| encryption::seen_beneath(&mount).unwrap_or(mount);
+            let mounts: Vec<_> = mounts.into_iter().map(beneath).collect();
             for (mount, pool) in mounts
                 .iter()
                 .flat_map(|mount| self.pools.iter().map(move |pool| (mount, pool)))
@@ -149,7 +151,7 @@ impl Core {
         if places.is_empty() {
             return Ok(places);
         }
-        let attached = pool.attached(volume)?;
+        let attached = self.attached(pool, volume)?;
         places.retain(|path| {
             let there = matches!(self.place(attached.as_ref(), path), Ok(Place::Ours { .. }));
             if !there {

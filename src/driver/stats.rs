@@ -36,7 +36,7 @@ impl Core {
     pub fn stats(&self, id: &VolumeId, path: &Path) -> Result<Stats> {
         let volume = self.at(id, path)?;
         if volume.record.access == Access::Block {
-            let total = volume.record.size.0;
+            let total = volume.record.usable().0;
             return Ok(Stats {
                 bytes: Count {
                     total,
@@ -97,7 +97,7 @@ impl Core {
     /// The volume, if it is mounted at `path`.
     pub(crate) fn at(&self, id: &VolumeId, path: &Path) -> Result<Volume> {
         let (pool, volume) = self.existing(id)?;
-        match self.place(pool.attached(&volume)?.as_ref(), path)? {
+        match self.place(self.attached(pool, &volume)?.as_ref(), path)? {
             Place::Ours { .. } => Ok(volume),
             Place::Nothing | Place::Plain | Place::Foreign => Err(Error::NotFound(format!(
                 "volume {id} at {}",

@@ -5,8 +5,8 @@ use super::locks::{Guard, Hold, Key};
 use super::mounts::agree;
 use crate::pool::{Capacity, Origin, Pool};
 use crate::volume::{
-    Bytes, Capability, CapacityRange, Class, Error, PoolName, Result, Shape, Source, Volume,
-    VolumeId, VolumeName, VolumeRecord, VolumeSpec,
+    Bytes, Capability, CapacityRange, Class, Error, Layout, PoolName, Result, Shape, Source,
+    Volume, VolumeId, VolumeName, VolumeRecord, VolumeSpec, overhead,
 };
 
 /// The size of a volume for which none is asked.
@@ -43,13 +43,19 @@ impl Core {
         }
         let (pool, origin, _frozen) = self.home(spec)?;
         let shape = pool.shape(&spec.class, origin.as_ref())?;
+        let encryption = encrypts(pool, &spec.class, shape.layout, origin.as_ref())?;
+        let over = overhead(encryption, shape.layout);
         let least = origin.as_ref().map_or(Bytes(0), Origin::size);
-        let default = origin.as_ref().map_or(DEFAULT_SIZE, Origin::size);
-        let size = spec
-            .range
-            .pick(default, shape.least.max(least), shape.grain)?;
+        let default = origin
+            .as_ref()
+            .map_or(DEFAULT_SIZE.plus(over), Origin::size);
+        let least = shape.least.plus(over).max(least);
+        let size = spec.range.plus(over).pick(default, least, shape.grain)?;
         let work = self.works.begin(format!("{}/{name}", pool.name()));
-        let record = VolumeRecord::new(spec, size, &shape);
+        let record = VolumeRecord {
+            encryption,
+            ..VolumeRecord::new(spec, size, &shape)
+        };
         let volume = pool.create(&name, record, origin.as_ref(), &work.progress)?;
         tracing::info!(volume.id = %volume.id, %size, "volume created");
         Ok(volume)
@@ -94,7 +100,8 @@ impl Core {
                 place.display()
             )));
         }
-        pool.detach(&volume)?;
+        self.detach(pool, &volume)?;
+        self.destroy_keys(pool, &volume)?;
         pool.delete(&volume)?;
         tracing::info!(volume.id = %id, "volume deleted");
         Ok(())
@@ -112,7 +119,8 @@ impl Core {
             least: has,
             ..pool.shape(&class_of(&volume), None)?
         };
-        let size = range.pick(has, shape.least, shape.grain)?;
+        let over = overhead(volume.record.encryption, volume.record.layout);
+        let size = range.plus(over).pick(has, shape.least, shape.grain)?;
         let volume = if size > has {
             pool.grow(&volume, size)?
         } else {
@@ -182,8 +190,40 @@ impl Core {
     /// The room for volumes of this class, and the least size of one.
     pub fn capacity(&self, class: &Class) -> Result<(Capacity, Shape)> {
         let pool = self.pool_of(class)?;
-        Ok((pool.capacity()?, pool.shape(class, None)?))
+        let shape = pool.shape(class, None)?;
+        let over = overhead(encrypts(pool, class, shape.layout, None)?, shape.layout);
+        let mut capacity = pool.capacity()?;
+        capacity.available = capacity.available.less(over);
+        Ok((capacity, shape))
     }
+}
+
+/// Whether a new volume of this class is encrypted: as what it is made from, or as the class says.
+///
+/// # Errors
+/// `Invalid`, when it can not be what the class says.
+fn encrypts(
+    pool: &dyn Pool,
+    class: &Class,
+    layout: Layout,
+    origin: Option<&Origin>,
+) -> Result<bool> {
+    let inherited = origin.map(Origin::is_encrypted);
+    let asked = class.encryption.or(inherited).unwrap_or_default();
+    if inherited.is_some_and(|is| is != asked) {
+        return Err(Error::Invalid(format!(
+            "parameters: encryption: what it is made from has `encryption: \"{}\"`: say the same, or leave it out",
+            !asked
+        )));
+    }
+    if asked && layout == Layout::Tree {
+        return Err(Error::Invalid(format!(
+            "parameters: encryption: a tree in pool {} can not be encrypted: say `layout: image`, or `layout: device` in an LVM or \
+             ZFS pool",
+            pool.name()
+        )));
+    }
+    Ok(asked)
 }
 
 /// The class that the volume itself is of.
@@ -195,6 +235,7 @@ fn class_of(volume: &Volume) -> Class {
         filesystem: record.filesystem,
         layout: Some(record.layout),
         require_quota: false,
+        encryption: Some(record.encryption),
         wishes: record.wishes.clone(),
     }
 }

@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::gate::Gate;
+use crate::volume::Secret;
 
 /// How long a tool may run unless its command says otherwise.
 const DEFAULT_LIMIT: Duration = Duration::from_mins(2);
@@ -27,7 +28,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub struct Command {
     program: OsString,
     args: Vec<OsString>,
-    input: Vec<u8>,
+    settings: Vec<(&'static str, &'static str)>,
+    input: Secret,
     attended: bool,
     user: Option<User>,
     limit: Duration,
@@ -51,7 +53,8 @@ impl Command {
         Self {
             program: program.into(),
             args: Vec::new(),
-            input: Vec::new(),
+            settings: Vec::new(),
+            input: Secret::default(),
             attended: false,
             user: None,
             limit: DEFAULT_LIMIT,
@@ -84,10 +87,17 @@ impl Command {
         self
     }
 
+    /// Sets a variable of the tool's environment, which everybody may know.
+    #[must_use]
+    pub fn env(mut self, key: &'static str, value: &'static str) -> Self {
+        self.settings.push((key, value));
+        self
+    }
+
     /// What the tool reads on its standard input: the place for a key, never an argument.
     #[must_use]
-    pub fn input(mut self, bytes: Vec<u8>) -> Self {
-        self.input = bytes;
+    pub fn input(mut self, bytes: impl Into<Secret>) -> Self {
+        self.input = bytes.into();
         self
     }
 
@@ -249,7 +259,8 @@ pub(super) fn start(gate: &Gate, command: &Command) -> Result<Running> {
     let child = process
         .args(&command.args)
         .env("LC_ALL", "C")
-        .stdin(if command.input.is_empty() && !command.attended {
+        .envs(command.settings.iter().copied())
+        .stdin(if command.input.bytes().is_empty() && !command.attended {
             Stdio::null()
         } else {
             Stdio::piped()
@@ -293,7 +304,7 @@ fn finish(child: &mut Child, command: &Command) -> Result<(ExitStatus, String, S
             overdue
         });
         // A tool that does not read its input to the end says so by its status, not by our broken pipe.
-        scope.spawn(move || input.map(|mut pipe| pipe.write_all(&command.input)));
+        scope.spawn(move || input.map(|mut pipe| pipe.write_all(command.input.bytes())));
         let errors = scope.spawn(move || drain(stderr));
         let output = drain(stdout);
         let status = child

@@ -47,6 +47,12 @@ pub fn make(runner: &dyn Runner, filesystem: Filesystem, target: &Path) -> Resul
         "{} is not blank: there may be data on it, so no filesystem is made",
         target.display()
     );
+    make_anew(runner, filesystem, target)
+}
+
+/// As [`make`], whatever is on the target now: for the mapping of an encrypted device that is new, which holds noise.
+pub fn make_anew(runner: &dyn Runner, filesystem: Filesystem, target: &Path) -> Result<()> {
+    let file = File::open(target).with_context(|| format!("opening {}", target.display()))?;
     let command = match filesystem {
         // Blocks kept for root would be missing from the volume. A new file is all holes: to "discard" it costs nothing
         // and spares zeroing inode tables and journal; a device may hold anything between its ends.
@@ -63,7 +69,7 @@ pub fn make(runner: &dyn Runner, filesystem: Filesystem, target: &Path) -> Resul
         Filesystem::Xfs => {
             Command::new("mkfs.xfs").args(["-f", "-q", "-K", "-s", "size=4096", "-m", "reflink=1"])
         }
-        Filesystem::Btrfs => Command::new("mkfs.btrfs").args(["-q", "-K"]),
+        Filesystem::Btrfs => Command::new("mkfs.btrfs").args(["-f", "-q", "-K"]),
     };
     runner.run(&command.arg(target)).map(drop)
 }

@@ -6,6 +6,7 @@ pub mod block_device;
 pub mod clone;
 pub mod command;
 pub mod device_mapper;
+pub mod encryption;
 pub mod file_id;
 pub mod filesystem;
 pub mod folder;

@@ -42,7 +42,7 @@ impl Images {
     pub(super) fn make(&self, entry: &Folder, record: &VolumeRecord) -> Result<()> {
         let image = entry.make_file(FILE)?;
         self.extend(&image, record.size)?;
-        if let Some(wanted) = record.filesystem {
+        if let Some(wanted) = record.plain_filesystem() {
             filesystem::make(&*self.host.tools, wanted, &entry.path().join(FILE))?;
         }
         self.sync(&image)
@@ -72,7 +72,7 @@ impl Images {
     /// Makes a copied image a volume of its own: its size, and an identity with which it can be mounted beside its source.
     pub(super) fn adopt(&self, entry: &Folder, record: &VolumeRecord) -> Result<()> {
         let image = entry.file(FILE, true)?.with_context(|| lost(entry, FILE))?;
-        if let Some(found) = record.filesystem {
+        if let Some(found) = record.plain_filesystem() {
             filesystem::renew_identity(&self.host.gate, found, &entry.path().join(FILE))?;
         }
         self.extend(&image, record.size)?;

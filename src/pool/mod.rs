@@ -181,6 +181,14 @@ impl Origin {
         }
     }
 
+    /// Whether it is encrypted, and so must be what is made from it.
+    pub fn is_encrypted(&self) -> bool {
+        match self {
+            Self::Volume(volume, _) => volume.record.encryption,
+            Self::Snapshot(snapshot) => snapshot.record.encryption,
+        }
+    }
+
     /// Where its filesystem is mounted, if it is on a device and mounted.
     fn mounted_at(&self) -> Option<&Path> {
         match self {

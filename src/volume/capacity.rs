@@ -125,6 +125,15 @@ impl CapacityRange {
         Ok(Self { required, limit })
     }
 
+    /// The same, with this much more.
+    #[must_use]
+    pub fn plus(self, more: Bytes) -> Self {
+        Self {
+            required: self.required.map(|size| size.plus(more)),
+            limit: self.limit.map(|size| size.plus(more)),
+        }
+    }
+
     /// Whether a volume of this size is one that was asked for.
     pub fn holds(&self, size: Bytes) -> bool {
         self.required.is_none_or(|required| size >= required)

@@ -9,6 +9,9 @@ use super::{Bytes, SnapshotId, VolumeId, Wishes};
 /// The form of record that this release writes; a newer one is refused, never guessed at.
 const VERSION: u32 = 1;
 
+/// How much of an encrypted device is in front of the data: the header of LUKS2, as large as its tools make it.
+pub const HEADER: Bytes = Bytes::MIB.times(16);
+
 /// A volume: its id and what is remembered of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
@@ -35,7 +38,7 @@ pub struct VolumeRecord {
     pub version: u32,
     /// The name under which the caller made it.
     pub csi_name: String,
-    /// Its size.
+    /// Its size in the pool.
     pub size: Bytes,
     /// Directory or block device.
     pub access: Access,
@@ -53,6 +56,9 @@ pub struct VolumeRecord {
     /// What its class asked of the pool's kind alone.
     #[serde(default, skip_serializing_if = "Wishes::is_empty")]
     pub wishes: Wishes,
+    /// Whether what is stored can be read only with a key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encryption: bool,
     /// When it was made.
     pub created: Timestamp,
     /// Whose it is.
@@ -85,6 +91,9 @@ pub struct SnapshotRecord {
     /// The project of its tree, by which the filesystem counts it, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<u32>,
+    /// Whether its volume was encrypted, and so is it, with the same key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encryption: bool,
     /// When it was taken.
     pub created: Timestamp,
 }
@@ -177,11 +186,23 @@ impl VolumeRecord {
             filesystem: shape.filesystem,
             project: None,
             source: spec.source.clone(),
+            encryption: false,
             wishes: spec.class.wishes.clone(),
             created: Timestamp::now(),
             claim: spec.claim.clone(),
             ephemeral: spec.ephemeral,
         }
+    }
+
+    /// The size that its consumer gets.
+    pub fn usable(&self) -> Bytes {
+        self.size.less(overhead(self.encryption, self.layout))
+    }
+
+    /// The filesystem that its pool makes on its device, or finds there; an encrypted volume's is made when it is first
+    /// staged, for only then there is a key.
+    pub fn plain_filesystem(&self) -> Option<Filesystem> {
+        self.filesystem.filter(|_| !self.encryption)
     }
 }
 
@@ -198,7 +219,21 @@ impl SnapshotRecord {
             layout: record.layout,
             filesystem: record.filesystem,
             project: None,
+            encryption: record.encryption,
             created: Timestamp::now(),
         }
+    }
+
+    /// The least size that one restored from it has for its consumer.
+    pub fn usable(&self) -> Bytes {
+        self.size.less(overhead(self.encryption, self.layout))
+    }
+}
+
+/// What encryption takes of the size of a device: the header.
+pub fn overhead(encryption: bool, layout: Layout) -> Bytes {
+    match layout {
+        Layout::Image | Layout::Device if encryption => HEADER,
+        Layout::Tree | Layout::Image | Layout::Device => Bytes(0),
     }
 }

@@ -161,6 +161,8 @@ pub struct Class {
     pub layout: Option<Layout>,
     /// Whether a size that nothing enforces is refused.
     pub require_quota: bool,
+    /// Whether what is stored can be read only with a key; left out, as what it is made from.
+    pub encryption: Option<bool>,
     /// What it asks of the pool's kind alone.
     pub wishes: Wishes,
 }
@@ -211,8 +213,12 @@ impl VolumeSpec {
         if record.csi_name != self.csi_name {
             return differs("CSI name", &record.csi_name);
         }
-        if !self.range.holds(record.size) {
-            return differs("size", &record.size);
+        let inherited = record.encryption && self.source.is_some();
+        if record.encryption != self.class.encryption.unwrap_or(inherited) {
+            return differs("encryption", &record.encryption);
+        }
+        if !self.range.holds(record.usable()) {
+            return differs("size", &record.usable());
         }
         if record.access != self.class.access {
             return differs(

@@ -19,7 +19,7 @@ pub struct NoWishes {}
 
 impl Wishes {
     /// The keys that all kinds of pool know, which are no wishes.
-    pub const GENERAL: [&str; 4] = ["pool", "layout", "requireQuota", "size"];
+    pub const GENERAL: [&str; 5] = ["pool", "layout", "requireQuota", "encryption", "size"];
 
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {

@@ -151,6 +151,7 @@ impl Scene {
             volume: volume.id.clone(),
             capability: self.form.used(Use::Writers, false),
             staging: self.desk.join(format!("{}.staging", volume.id.name)),
+            key: self.form.key(),
         }
     }
 

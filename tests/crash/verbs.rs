@@ -242,6 +242,7 @@ fn inline(scene: &Scene) -> EphemeralSpec {
         },
         capability: scene.form.used(Use::Writers, false),
         target: scene.target(),
+        key: scene.form.key(),
     }
 }
 

@@ -15,6 +15,7 @@ use orlop::csi::proto::{
     NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability, VolumeContentSource,
     VolumeUsage,
 };
+use orlop::names::ENCRYPTION_KEY;
 use tokio::runtime::Runtime;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -25,6 +26,8 @@ use crate::node::Node;
 pub(crate) struct Client {
     runtime: Runtime,
     channel: Channel,
+    /// The key that stagings come with.
+    pub(crate) key: Option<&'static str>,
 }
 
 /// What a new volume holds.
@@ -41,7 +44,11 @@ impl Client {
             .build()
             .expect("a runtime can be made");
         let channel = runtime.block_on(node.channel());
-        Self { runtime, channel }
+        Self {
+            runtime,
+            channel,
+            key: None,
+        }
     }
 
     /// Creates a mount volume with these parameters, and gives its id.
@@ -170,6 +177,7 @@ impl Client {
             volume_id: id.into(),
             staging_target_path: text(staging),
             volume_capability: Some(capability()),
+            secrets: self.key.map(secret).into_iter().collect(),
             ..Default::default()
         };
         self.runtime
@@ -261,6 +269,10 @@ fn capability() -> VolumeCapability {
             mode: access_mode::Mode::SingleNodeWriter.into(),
         }),
     }
+}
+
+fn secret(key: &str) -> (String, String) {
+    (ENCRYPTION_KEY.to_owned(), key.to_owned())
 }
 
 fn range(size: u64) -> CapacityRange {

@@ -2,6 +2,7 @@
 
 mod client;
 mod disk;
+mod encryption;
 mod figures;
 mod kernel;
 #[path = "../support/node.rs"]

@@ -13,7 +13,7 @@ const MIB: u64 = 1 << 20;
 const SIZE: u64 = 64 * MIB;
 
 /// A zpool on two files that mirror each other, and a node whose pool is on it.
-struct Tank {
+pub(crate) struct Tank {
     name: String,
     files: TempDir,
     node: Option<Node>,
@@ -21,7 +21,7 @@ struct Tank {
 
 impl Tank {
     /// Nothing, and a line that says why, where there is no ZFS.
-    fn new(name: &str) -> Option<Self> {
+    pub(crate) fn new(name: &str) -> Option<Self> {
         if run("modprobe", ["zfs"]).is_err() && std::env::var_os("ORLOP_GUEST").is_none() {
             skipped("a test with ZFS", "this kernel has no ZFS");
             return None;
@@ -70,7 +70,7 @@ impl Tank {
         self.files.path().join("pools.yaml")
     }
 
-    fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         self.node.as_ref().expect("it was started")
     }
 
@@ -94,7 +94,7 @@ impl Tank {
         listed.lines().skip(1).map(str::to_owned).collect()
     }
 
-    fn place(&self, name: &str) -> PathBuf {
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
         self.node().dir.path().join(name)
     }
 

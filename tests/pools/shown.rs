@@ -311,6 +311,7 @@ fn an_inline_volume_lives_as_long_as_its_consumer(trial: &mut Trial) {
         },
         capability: trial.form.used(Use::Writers, false),
         target: trial.desk.join("inline"),
+        key: trial.form.key(),
     };
     let name = spec.volume.name();
 

@@ -119,6 +119,7 @@ impl Trial {
             volume: volume.id.clone(),
             capability: self.form.used(Use::Writers, false),
             staging: self.desk.join(format!("{}.staging", volume.id.name)),
+            key: self.form.key(),
         }
     }
 

@@ -16,11 +16,14 @@ use orlop::host::gate::Gate;
 use orlop::pool::{self, Capacity, Pool};
 use orlop::volume::{
     self, Access, Bytes, Capability, CapacityRange, Claim, Class, Filesystem, Layout, MountOptions,
-    Snapshot, SnapshotId, Source, Use, Volume, VolumeId, VolumeName, VolumeSpec, Wishes,
+    Secret, Snapshot, SnapshotId, Source, Use, Volume, VolumeId, VolumeName, VolumeSpec, Wishes,
 };
 use tokio::runtime::{Builder, Runtime};
 
 use super::until;
+
+/// The key of the encrypted volumes of tests.
+pub(crate) const KEY: &str = "this is the key of all encrypted volumes of tests";
 
 /// What kind of volumes a test makes.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,7 @@ pub(crate) struct Form {
     pub(crate) access: Access,
     pub(crate) layout: Option<Layout>,
     pub(crate) filesystem: Option<Filesystem>,
+    pub(crate) encryption: bool,
 }
 
 impl Form {
@@ -35,11 +39,13 @@ impl Form {
         access: Access::Mount,
         layout: Some(Layout::Tree),
         filesystem: None,
+        encryption: false,
     };
     pub(crate) const BLOCK: Self = Self {
         access: Access::Block,
         layout: None,
         filesystem: None,
+        encryption: false,
     };
 
     pub(crate) const fn image(filesystem: Filesystem) -> Self {
@@ -47,6 +53,7 @@ impl Form {
             access: Access::Mount,
             layout: Some(Layout::Image),
             filesystem: Some(filesystem),
+            encryption: false,
         }
     }
 
@@ -55,6 +62,19 @@ impl Form {
             layout: Some(Layout::Device),
             ..Self::image(filesystem)
         }
+    }
+
+    pub(crate) const fn encrypted(self) -> Self {
+        Self {
+            encryption: true,
+            ..self
+        }
+    }
+
+    /// The key of volumes of this form, if they have one.
+    pub(crate) fn key(self) -> Option<Secret> {
+        self.encryption
+            .then(|| Secret::from(KEY.as_bytes().to_vec()))
     }
 
     pub(crate) fn is_tree(self) -> bool {
@@ -68,6 +88,7 @@ impl Form {
             filesystem: self.filesystem,
             layout: self.layout,
             require_quota: false,
+            encryption: self.encryption.then_some(true),
             wishes: Wishes::default(),
         }
     }

@@ -104,6 +104,7 @@ pub(super) fn class_of(wire: Vec<VolumeCapability>, parameters: &Parameters) -> 
         filesystem: filesystem.filter(|_| access == Access::Mount),
         layout: parameters.layout,
         require_quota: parameters.require_quota,
+        encryption: parameters.encryption,
         wishes: parameters.wishes.clone(),
     })
 }

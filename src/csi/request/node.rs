@@ -8,7 +8,7 @@ use super::parameters::Parameters;
 use super::{LONGEST_STRING, name, path, proto, short, volume_id};
 use crate::driver::Handle;
 use crate::driver::mounts::{EphemeralSpec, PublishSpec, StageSpec};
-use crate::volume::{CapacityRange, Error, Result, VolumeId, VolumeName, VolumeSpec};
+use crate::volume::{CapacityRange, Error, Result, Secret, VolumeId, VolumeName, VolumeSpec};
 
 /// The key by which the kubelet says that a volume is written in the pod itself.
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
@@ -23,13 +23,14 @@ pub(in crate::csi) enum Publication {
 }
 
 /// Reads a `NodeStageVolumeRequest`.
-pub(in crate::csi) fn stage(wire: proto::NodeStageVolumeRequest) -> Result<StageSpec> {
+pub(in crate::csi) fn stage(mut wire: proto::NodeStageVolumeRequest) -> Result<StageSpec> {
     let staging = path(&wire.staging_target_path, "staging_target_path")?;
     let capability = capability(wire.volume_capability.ok_or_else(no_capability)?)?;
     Ok(StageSpec {
         volume: volume_id(&wire.volume_id)?,
         capability,
         staging,
+        key: Secret::key_among(&mut wire.secrets)?,
     })
 }
 
@@ -42,7 +43,7 @@ pub(in crate::csi) fn unstage(
 }
 
 /// Reads a `NodePublishVolumeRequest`.
-pub(in crate::csi) fn publish(wire: proto::NodePublishVolumeRequest) -> Result<Publication> {
+pub(in crate::csi) fn publish(mut wire: proto::NodePublishVolumeRequest) -> Result<Publication> {
     if wire.volume_id.is_empty() {
         return Err(Error::Invalid(
             "volume_id is missing: give the id that CreateVolume answered".into(),
@@ -62,6 +63,7 @@ pub(in crate::csi) fn publish(wire: proto::NodePublishVolumeRequest) -> Result<P
             volume,
             capability,
             target,
+            key: Secret::key_among(&mut wire.secrets)?,
         })));
     }
     let volume = volume_id(&wire.volume_id)?;

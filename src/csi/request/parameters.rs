@@ -19,6 +19,8 @@ pub(super) struct Parameters {
     pub(super) layout: Option<Layout>,
     #[serde(deserialize_with = "truth")]
     pub(super) require_quota: bool,
+    #[serde(deserialize_with = "truth_if_said")]
+    pub(super) encryption: Option<bool>,
     #[serde(deserialize_with = "size")]
     pub(super) size: Option<Bytes>,
     #[serde(rename = "csi.storage.k8s.io/fstype")]
@@ -78,6 +80,10 @@ fn truth<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     }
 }
 
+fn truth_if_said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> {
+    truth(from).map(Some)
+}
+
 fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Bytes>, D::Error> {
     String::deserialize(from)?
         .parse()
@@ -112,6 +118,7 @@ mod tests {
             ("layout", "wood"),
             ("layout", ""),
             ("requireQuota", "yes"),
+            ("encryption", "1"),
             ("size", "big"),
             ("pool", "../etc"),
         ] {

@@ -9,8 +9,8 @@ use super::Core;
 use super::locks::{Hold, Key};
 use crate::host::mount::At;
 use crate::volume::{
-    Access, Capability, Error, Filesystem, Layout, Result, Use, Volume, VolumeId, VolumeName,
-    VolumeSpec,
+    Access, Capability, Error, Filesystem, Layout, Result, Secret, Use, Volume, VolumeId,
+    VolumeName, VolumeSpec,
 };
 
 /// A volume that is to be prepared at a path (CSI 1.13, `NodeStageVolume`).
@@ -22,6 +22,8 @@ pub struct StageSpec {
     pub capability: Capability,
     /// Where; of no use for a block volume.
     pub staging: PathBuf,
+    /// The key of an encrypted volume.
+    pub key: Option<Secret>,
 }
 
 /// A volume that is to be shown to a consumer (CSI 1.13, `NodePublishVolume`).
@@ -46,6 +48,8 @@ pub struct EphemeralSpec {
     pub capability: Capability,
     /// Where the consumer will find it.
     pub target: PathBuf,
+    /// The key of an encrypted volume.
+    pub key: Option<Secret>,
 }
 
 /// What to hold while a volume is staged or unstaged, or created for one consumer: no two of these at once.
@@ -88,7 +92,13 @@ impl Core {
         let known = self.named(&spec.volume.name())?.is_some();
         let volume = self.create(&spec.volume)?;
         let pool = self.existing(&volume.id)?.0;
-        let shown = self.show(pool, &volume, &spec.target, &spec.capability.options);
+        let shown = self.show(
+            pool,
+            &volume,
+            &spec.target,
+            &spec.capability.options,
+            spec.key.as_ref(),
+        );
         if shown.is_err()
             && !known
             && let Err(error) = self.delete(&volume.id)

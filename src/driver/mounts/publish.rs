@@ -19,7 +19,7 @@ impl Core {
         let (pool, volume) = self.existing(&spec.volume)?;
         agree(&spec.capability, &volume)?;
         self.refuse_own(&spec.target)?;
-        let attached = pool.attached(&volume)?;
+        let attached = self.attached(pool, &volume)?;
         if spec.capability.usage == Use::OneWriter {
             self.refuse_second(pool, &volume, spec)?;
         }

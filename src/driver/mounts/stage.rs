@@ -8,7 +8,7 @@ use crate::driver::Core;
 use crate::driver::mountpoints::Place;
 use crate::host::{block_device, filesystem};
 use crate::pool::{Attached, Device, Pool};
-use crate::volume::{Access, CapacityRange, Error, MountOptions, Result, Volume, VolumeId};
+use crate::volume::{Access, CapacityRange, Error, MountOptions, Result, Secret, Volume, VolumeId};
 
 /// How long what a killed process left behind may keep a device.
 const UNCLAIMED_LIMIT: Duration = Duration::from_secs(5);
@@ -23,8 +23,11 @@ impl Core {
         let (pool, volume) = self.existing(&spec.volume)?;
         agree(&spec.capability, &volume)?;
         match spec.capability.access {
-            Access::Block => pool.attach(&volume).map(drop),
-            Access::Mount => self.show(pool, &volume, &spec.staging, &spec.capability.options),
+            Access::Block => self.attach(pool, &volume, spec.key.as_ref()).map(drop),
+            Access::Mount => {
+                let (options, key) = (&spec.capability.options, spec.key.as_ref());
+                self.show(pool, &volume, &spec.staging, options, key)
+            }
         }
     }
 
@@ -35,15 +38,16 @@ impl Core {
         volume: &Volume,
         path: &Path,
         options: &MountOptions,
+        key: Option<&Secret>,
     ) -> Result<()> {
         self.refuse_own(path)?;
-        match self.place(pool.attached(volume)?.as_ref(), path)? {
+        match self.place(self.attached(pool, volume)?.as_ref(), path)? {
             Place::Ours { read_only } if read_only == options.attributes.read_only => return Ok(()),
             Place::Ours { .. } => return Err(other_way(volume, path)),
             Place::Foreign => return Err(foreign(path)),
             Place::Plain | Place::Nothing => {}
         }
-        match pool.attach(volume)? {
+        match self.attach(pool, volume, key)? {
             Attached::Folder { path: from, .. } => {
                 if let Some((option, _)) = options.filesystem.first() {
                     return Err(Error::Invalid(format!(
@@ -90,7 +94,7 @@ impl Core {
         if at_rest {
             block_device::wait_until_unclaimed(&device.path, UNCLAIMED_LIMIT)?;
         }
-        let small = found.size < volume.record.size;
+        let small = found.size < volume.record.usable();
         if at_rest && !(small && filesystem::grow_at_rest(tools, recorded, &device.path)?) {
             filesystem::check(tools, recorded, &device.path)?;
         }
@@ -121,13 +125,13 @@ impl Core {
                 place.display()
             ))),
             Some(_) => Ok(()),
-            None => pool.detach(&volume),
+            None => self.detach(pool, &volume),
         }
     }
 
     /// Unmounts the volume from `path`, however often it is mounted there.
     pub(super) fn unshow(&self, pool: &dyn Pool, volume: &Volume, path: &Path) -> Result<()> {
-        let attached = pool.attached(volume)?;
+        let attached = self.attached(pool, volume)?;
         loop {
             match self.place(attached.as_ref(), path)? {
                 Place::Ours { .. } => self.host.mounts.unmount(path)?,
@@ -146,7 +150,7 @@ impl Core {
     /// `NotFound` when it is not there; `OutOfRange` when `ControllerExpandVolume` was not called first.
     pub fn confirm_size(&self, id: &VolumeId, path: &Path, range: CapacityRange) -> Result<Volume> {
         let volume = self.at(id, path)?;
-        let has = volume.record.size;
+        let has = volume.record.usable();
         if range.required.is_some_and(|required| required > has) {
             return Err(Error::OutOfRange(format!(
                 "volume {id} has {has}: grow it by ControllerExpandVolume first"
@@ -158,12 +162,13 @@ impl Core {
 
     /// Grows the filesystem on a device that was grown, where it is mounted; elsewhere staging does.
     pub(in crate::driver) fn fill_device(&self, pool: &dyn Pool, volume: &Volume) -> Result<()> {
+        self.grow_mapping(pool, volume)?;
         let Some(filesystem) = volume.record.filesystem else {
             return Ok(());
         };
         let places = self.mounted(pool, volume)?;
         let (Some(place), Some(Attached::Device(device))) =
-            (places.first(), pool.attached(volume)?)
+            (places.first(), self.attached(pool, volume)?)
         else {
             return Ok(());
         };

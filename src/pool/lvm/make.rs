@@ -63,10 +63,10 @@ impl Lvm {
     }
 
     fn make_empty(&self, lv: &str, record: &VolumeRecord) -> Result<()> {
-        let Some(wanted) = record.filesystem else {
+        if record.filesystem.is_none() && !record.encryption {
             let create = self.creating(lv, record, false)?;
             return self.group.run(&create);
-        };
+        }
         let half = self.begin(lv, &self.creating(lv, record, true)?)?;
         if self.config.thin_pool.is_none() {
             // A disk gives out what was left on it; this volume is new, so nobody misses it.
@@ -76,8 +76,10 @@ impl Lvm {
                 self.group.erase(lv, Erasure::Zero, Some(part))?;
             }
         }
-        let (device, _) = self.group.activate(lv)?;
-        filesystem::make(&*self.group.host.tools, wanted, &device)?;
+        if let Some(wanted) = record.plain_filesystem() {
+            let (device, _) = self.group.activate(lv)?;
+            filesystem::make(&*self.group.host.tools, wanted, &device)?;
+        }
         half.whole()
     }
 
@@ -100,7 +102,10 @@ impl Lvm {
     /// A snapshot of a thin volume or snapshot is a volume as good as any.
     fn make_thin_copy(&self, lv: &str, record: &VolumeRecord, origin: &Origin) -> Result<()> {
         let (from, grows) = (lv_of_origin(origin), record.size > origin.size());
-        let half = grows || record.filesystem.is_some_and(filesystem::has_identity);
+        let half = grows
+            || record
+                .plain_filesystem()
+                .is_some_and(filesystem::has_identity);
         let create = tagged("lvcreate", lv, record, half)?
             .args(["--snapshot", "--setactivationskip", "n"])
             .arg(self.group.path(&from));
@@ -168,7 +173,7 @@ impl Lvm {
 
     /// Gives a copied filesystem an identity with which it can be mounted beside its source.
     fn adopt(&self, lv: &str, record: &VolumeRecord) -> Result<()> {
-        match record.filesystem {
+        match record.plain_filesystem() {
             Some(found) if filesystem::has_identity(found) => {
                 let (device, _) = self.group.activate(lv)?;
                 filesystem::renew_identity(&self.group.host.gate, found, &device)

@@ -32,7 +32,7 @@ impl Zfs {
             }
         }
         create = set(create, &plan.properties(false));
-        match record.filesystem {
+        match record.plain_filesystem() {
             None => self.change(set(create, &[plan.kept()]).arg(&dataset))?,
             Some(wanted) => {
                 self.change(set(create, &[MAKING.to_owned()]).arg(&dataset))?;
@@ -71,7 +71,9 @@ impl Zfs {
         let (dataset, record) = (self.names.volume(plan.name), plan.record);
         let clone = set(Command::new("zfs").arg("clone"), &plan.properties(true));
         let larger = record.layout == Layout::Device && record.size > size;
-        let renewed = record.filesystem.filter(|kind| *kind == Filesystem::Btrfs);
+        let renewed = record
+            .plain_filesystem()
+            .filter(|kind| *kind == Filesystem::Btrfs);
         if !larger && renewed.is_none() {
             let clone = set(clone, &[plan.kept()]);
             return self.change(clone.args([from, &dataset]));

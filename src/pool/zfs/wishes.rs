@@ -168,6 +168,7 @@ mod tests {
             filesystem: None,
             layout: None,
             require_quota: false,
+            encryption: None,
             wishes,
         };
         Wishes::of(&class, layout)
