@@ -61,7 +61,7 @@ impl Docker {
 
     async fn serve(self) -> Result<()> {
         let shutdown = shutdown::on_signal()?;
-        let plugin = Plugin::new(self.remote.endpoint, self.staging, self.mounts)?;
+        let plugin = Plugin::new(self.remote.endpoint, self.staging, &self.mounts)?;
         let Socket { listener, file } = Socket::bind(&self.socket)?;
         tracing::info!(socket = %file.path().display(), "serving Docker");
         docker::serve(listener, plugin, shutdown, DRAIN_LIMIT).await

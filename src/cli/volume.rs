@@ -4,7 +4,7 @@ mod create;
 mod mounting;
 mod shown;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -12,14 +12,14 @@ use clap::{Args, Subcommand};
 
 use super::client::Remote;
 use super::output::{Output, size};
-use crate::client::{self, Connection, PAGE, at_least, wanted_size};
+use crate::client::{self, Connection, How, PAGE, at_least, wanted_size};
 use crate::csi::proto::{
     self, ControllerExpandVolumeRequest, ControllerGetVolumeRequest,
     ControllerListVolumeHealthRequest, DeleteVolumeRequest,
 };
 use crate::volume::{Bytes, Source, VolumeId};
 use create::Create;
-use mounting::Staging;
+use mounting::{Staging, key_in};
 use shown::Inspected;
 
 pub(super) use create::Copy;
@@ -84,6 +84,9 @@ enum Command {
         /// Allow no writing through this path.
         #[arg(long)]
         read_only: bool,
+        /// The file with the key of an encrypted volume: 32 random bytes or more, as text.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
     },
     /// Unmount a volume from a path, and remove that; the last one takes the staging back too.
     Unmount {
@@ -121,9 +124,14 @@ impl Volume {
                 id,
                 path,
                 read_only,
+                key_file,
             } => {
                 let volume = get(&node, &id).await?;
-                let path = staging.mount(&node, &volume, &id, &path, read_only).await?;
+                let how = How {
+                    read_only,
+                    secrets: key_file.as_deref().map_or(Ok(BTreeMap::new()), key_in)?,
+                };
+                let path = staging.mount(&node, &volume, &id, &path, how).await?;
                 output.did(&volume, &format!("mounted at {}", path.display()))
             }
             Command::Unmount { id, path } => {

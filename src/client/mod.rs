@@ -21,7 +21,7 @@ use crate::csi::proto::{
 };
 use crate::volume::{Bytes, VolumeId};
 
-pub use mounting::{Staging, mounts};
+pub use mounting::{How, Staging, mounts};
 
 /// How many entries of a list are asked for at a time: their answer stays far below what a client accepts.
 pub const PAGE: i32 = 1000;

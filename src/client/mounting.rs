@@ -1,5 +1,6 @@
 //! Mounting without an orchestrator: staged at a path of our own, and published where it is wanted.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,15 @@ use crate::volume::VolumeId;
 #[derive(Clone, Debug)]
 pub struct Staging(PathBuf);
 
+/// How a volume is mounted.
+#[derive(Default)]
+pub struct How {
+    /// Whether nothing can be written through this path.
+    pub read_only: bool,
+    /// What the staging needs to know and nobody else may.
+    pub secrets: BTreeMap<String, String>,
+}
+
 impl Staging {
     /// That directory, which is made when it is needed.
     pub fn at(directory: PathBuf) -> Self {
@@ -31,13 +41,14 @@ impl Staging {
         id: &VolumeId,
         capability: VolumeCapability,
         target: &Path,
-        read_only: bool,
+        how: How,
     ) -> Result<()> {
         let staging = self.of(id)?;
         let stage = NodeStageVolumeRequest {
             volume_id: id.to_string(),
             staging_target_path: text(&staging)?,
             volume_capability: Some(capability.clone()),
+            secrets: how.secrets,
             ..NodeStageVolumeRequest::default()
         };
         let publish = NodePublishVolumeRequest {
@@ -45,7 +56,7 @@ impl Staging {
             staging_target_path: text(&staging)?,
             target_path: text(target)?,
             volume_capability: Some(capability),
-            readonly: read_only,
+            readonly: how.read_only,
             ..NodePublishVolumeRequest::default()
         };
         node.node().node_stage_volume(stage).await?;

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use super::Plugin;
 use super::name::{MountId, Name};
 use super::places::if_there;
-use crate::client::{self, Connection, capability};
+use crate::client::{self, Connection, How, capability};
 use crate::csi::proto::NodeGetVolumeStatsRequest;
 use crate::csi::proto::volume_usage::Unit;
 use crate::volume::{Bytes, VolumeId};
@@ -46,7 +46,13 @@ impl Plugin {
             .with_context(|| format!("making {}", place.display()))?;
         let path = place.join(number.to_string());
         self.staging
-            .mount(&node, &id, capability(false, String::new()), &path, false)
+            .mount(
+                &node,
+                &id,
+                capability(false, String::new()),
+                &path,
+                How::default(),
+            )
             .await?;
         empty(&path)?;
         tracing::info!(volume.id = %id, name = name.as_str(), mount.id = mount.as_str(), number, "volume mounted");

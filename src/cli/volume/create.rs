@@ -34,6 +34,9 @@ pub(super) struct Create {
     /// Refuse a volume whose size nothing enforces.
     #[arg(long)]
     require_quota: bool,
+    /// Encrypt it, with the key that its first mount gives.
+    #[arg(long)]
+    encryption: bool,
 }
 
 /// A volume that is to be made from another, or from a snapshot.
@@ -46,11 +49,14 @@ pub(in crate::cli) struct Copy {
 
 impl Create {
     pub(super) async fn run(self, node: &Connection, output: Output) -> Result<()> {
-        let quota = self.require_quota.then(|| "true".to_owned());
+        let claimed = |it: bool| it.then(|| "true".to_owned());
+        let quota = claimed(self.require_quota);
+        let encryption = claimed(self.encryption);
         let parameters = [
             ("pool", self.pool.map(String::from)),
             ("layout", self.layout),
             ("requireQuota", quota),
+            ("encryption", encryption),
         ];
         let parameters = parameters
             .into_iter()

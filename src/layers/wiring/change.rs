@@ -188,10 +188,12 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is a gate")]
     fn open() -> io::Result<()> {
         Ok(())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is what makes a change")]
     fn mirrored(before: Option<&str>) -> Result<String> {
         Ok(format!("mirror\n{}", before.unwrap_or_default()))
     }
