@@ -136,6 +136,11 @@ pub(crate) fn until(is_so: impl Fn() -> bool) -> bool {
     true
 }
 
+/// Whether tests may take long: `make test-long` says so by `ORLOP_LONG=1`.
+pub(crate) fn takes_long() -> bool {
+    std::env::var("ORLOP_LONG").is_ok_and(|value| value == "1")
+}
+
 /// Says that something was not tested, past the capture of the test harness.
 pub(crate) fn skipped(what: &str, reason: &str) {
     tell(&format!("SKIPPED: {what}, because {reason}"));
