@@ -26,10 +26,9 @@ app.kubernetes.io/component: {{ . }}
 {{- $found | uniq | toJson }}
 {{- end }}
 
-{{/* The stock sidecars, beside whatever serves CSI on /csi/csi.sock: of one node, or of all by the router. */}}
+{{/* The stock sidecars beside the node, whose socket they have as /csi/csi.sock. */}}
 {{- define "orlop.sidecars" -}}
-{{- $values := .root.Values }}
-{{- $of := ternary (list "--node-deployment") (list "--leader-election" "--leader-election-namespace=$(POD_NAMESPACE)") .ofNode }}
+{{- $values := .Values }}
 - name: provisioner
   image: {{ $values.sidecars.provisioner }}
   imagePullPolicy: {{ $values.sidecars.pullPolicy }}
@@ -38,18 +37,14 @@ app.kubernetes.io/component: {{ . }}
     - --timeout=60s
     - --extra-create-metadata
     - --enable-capacity
-    - --capacity-ownerref-level={{ ternary 1 2 .ofNode }}
+    - --capacity-ownerref-level=1
     - --capacity-poll-interval=10s
     - --kube-api-qps=100
     - --kube-api-burst=200
     - --retry-interval-max=30s
-    {{- if .ofNode }}
+    - --node-deployment
     - --node-deployment-base-delay=1s
     - --node-deployment-max-delay=10s
-    {{- else }}
-    - --immediate-topology=false
-    {{- end }}
-    {{- toYaml $of | nindent 4 }}
   {{- include "orlop.sidecar" . | nindent 2 }}
 {{- if $values.snapshots.enabled }}
 - name: snapshotter
@@ -62,20 +57,7 @@ app.kubernetes.io/component: {{ . }}
     - --kube-api-qps=100
     - --kube-api-burst=200
     - --retry-interval-max=30s
-    {{- toYaml $of | nindent 4 }}
-  {{- include "orlop.sidecar" . | nindent 2 }}
-{{- end }}
-{{- if not .ofNode }}
-- name: resizer
-  image: {{ $values.sidecars.resizer }}
-  imagePullPolicy: {{ $values.sidecars.pullPolicy }}
-  args:
-    - --csi-address=/csi/csi.sock
-    - --timeout=60s
-    - --kube-api-qps=100
-    - --kube-api-burst=200
-    - --retry-interval-max=30s
-    {{- toYaml $of | nindent 4 }}
+    - --node-deployment
   {{- include "orlop.sidecar" . | nindent 2 }}
 {{- end }}
 {{- end }}
@@ -88,14 +70,12 @@ env:
   - { name: POD_NAMESPACE, valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }
   - { name: POD_NAME, valueFrom: { fieldRef: { fieldPath: metadata.name } } }
 securityContext:
-  {{- if .ofNode }}
   runAsUser: 0
-  {{- end }}
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: { drop: [ALL] }
 resources:
-  {{- toYaml .root.Values.sidecars.resources | nindent 2 }}
+  {{- toYaml .Values.sidecars.resources | nindent 2 }}
 volumeMounts:
   - { name: socket, mountPath: /csi }
 {{- end }}
