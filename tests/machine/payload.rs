@@ -36,12 +36,25 @@ pub(crate) fn suites(names: &[&str]) -> Result<Vec<Suite>> {
         arguments.push("--release");
     }
     arguments.extend(names.iter().flat_map(|name| ["--test", name]));
+    let arguments = arguments.into_iter().map(str::to_owned);
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let messages = run(&cargo, arguments)?;
+    let messages = run(
+        "env",
+        without_this_package().chain([cargo]).chain(arguments),
+    )?;
     names
         .iter()
         .map(|name| Suite::among(&messages, name))
         .collect()
+}
+
+/// Unsets what cargo tells a test of its package: a build script that reads the same would run again, and all that depends
+/// on it would be built again, now and by the next cargo.
+fn without_this_package() -> impl Iterator<Item = String> {
+    let of_package =
+        |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let names = std::env::vars().map(|(name, _)| name).filter(of_package);
+    names.map(|name| format!("--unset={name}"))
 }
 
 impl Suite {
