@@ -58,12 +58,6 @@ fn the_first_staging_of_an_encrypted_image_survives_a_crash_anywhere() {
 
 #[test]
 #[ignore = "tests/machine runs it in a guest"]
-fn the_first_staging_of_an_encrypted_thin_volume_survives_a_crash_anywhere() {
-    survives(Ground::Lvm { thin: true }, Form::device(Filesystem::Btrfs));
-}
-
-#[test]
-#[ignore = "tests/machine runs it in a guest"]
 fn the_key_is_nowhere_but_in_the_kernel() {
     let Some(mut bed) = Bed::new(Ground::Directory("ext4"), Form::image(Filesystem::Ext4)) else {
         return;
