@@ -26,7 +26,7 @@ test: ## all tests that this machine allows; what is skipped says why
 	$(CARGO) test --locked
 
 test-long: test ## those that take long, too: all claims on each kind of pool, 30 power cuts, the demo in the guest
-	ORLOP_LONG=1 ORLOP_POWER_CUTS=30 $(CARGO) test --locked --test machine -- pools:: power::
+	ORLOP_LONG=1 ORLOP_POWER_CUTS=30 $(CARGO) test --locked --test machine
 	$(CARGO) test --locked --test machine -- --ignored demo::
 
 test-cluster: ## the chart in a real Kubernetes; the first time builds that, which takes up to half an hour

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::client::{Client, From};
 use crate::support::home::{Ground, Home};
 use crate::support::verbs::{Form, KEY, Node};
-use crate::support::{run, skipped, until};
+use crate::support::{run, skipped, takes_long, until};
 use crate::zfs::Tank;
 
 const SIZE: Bytes = Bytes::MIB.times(64);
@@ -31,6 +31,9 @@ const WRONG: &str = "this is the key of nothing that is encrypted in tests";
 
 /// More changes than a staging makes.
 const ENDLESS: u64 = 60;
+
+/// Why a test is skipped that takes minutes.
+const LONG: &str = "it takes minutes in a guest: `make test-long` tries it";
 
 #[test]
 #[ignore = "tests/machine runs it in a guest"]
@@ -47,12 +50,18 @@ fn an_encrypted_thin_volume_lives_and_ends() {
 #[test]
 #[ignore = "tests/machine runs it in a guest"]
 fn an_encrypted_thick_volume_lives_and_ends() {
+    if !takes_long() {
+        return skipped("an encrypted thick volume", LONG);
+    }
     lives_and_ends(Ground::Lvm { thin: false }, Form::device(Filesystem::Ext4));
 }
 
 #[test]
 #[ignore = "tests/machine runs it in a guest"]
 fn the_first_staging_of_an_encrypted_image_survives_a_crash_anywhere() {
+    if !takes_long() {
+        return skipped("a first staging that is cut off at every step", LONG);
+    }
     survives(Ground::Directory("ext4"), Form::image(Filesystem::Ext4));
 }
 
