@@ -22,18 +22,6 @@ use support::skipped;
 use support::verbs::Form;
 use trial::{Claim, Trial};
 
-/// Of the claims about all kinds, those that are tried of devices also when there is little time.
-const SAMPLE: [&str; 8] = [
-    "what_is_promised_goes_up_and_down_exactly",
-    "a_volume_grows_and_never_shrinks",
-    "a_snapshot_outlives_its_volume",
-    "a_restored_volume_can_be_larger_but_not_smaller",
-    "a_clone_and_its_source_go_their_own_ways",
-    "a_volume_in_use_is_not_deleted_also_after_a_restart",
-    "a_volume_grows_while_it_is_used",
-    "a_snapshot_of_a_volume_in_use_is_whole",
-];
-
 const EXT4: Ground = Ground::Directory("ext4");
 const XFS: Ground = Ground::Directory("xfs");
 
@@ -137,21 +125,21 @@ fn folders_conform(ground: Ground, form: Form) {
 }
 
 fn logical_volumes_conform(thin: bool, form: Form) {
-    devices_conform(Ground::Lvm { thin }, form, lvm::CLAIMS);
-}
-
-/// Tries all claims or, in a guest, where the tools of devices take seconds, a sample of them.
-fn devices_conform(ground: Ground, form: Form, own: &[Claim]) {
-    let general = [volumes::CLAIMS, copies::CLAIMS, shown::CLAIMS, kept::CLAIMS].concat();
-    let (tried, left): (Vec<_>, Vec<_>) = general
-        .into_iter()
-        .partition(|(name, _)| support::takes_long() || SAMPLE.contains(name));
-    if !left.is_empty() {
-        let what = format!("{} of {} claims", left.len(), left.len() + tried.len());
-        let how = "they take long in a guest: `make test-long` tries all";
-        skipped(&format!("{what} about {form:?} on {ground:?}"), how);
+    if !support::takes_long() {
+        let how = "a command of LVM takes seconds in a guest: `make test-long` tries them";
+        return skipped(&format!("all claims about {form:?} on LVM"), how);
     }
-    conforms(ground, form, &[&tried, own]);
+    conforms(
+        Ground::Lvm { thin },
+        form,
+        &[
+            volumes::CLAIMS,
+            copies::CLAIMS,
+            shown::CLAIMS,
+            kept::CLAIMS,
+            lvm::CLAIMS,
+        ],
+    );
 }
 
 /// Tries all claims on pools of this kind, in mounts that end with the test.
