@@ -205,7 +205,9 @@ mod tests {
                 prop_assert!(required >= 0 && limit >= 0 && (limit == 0 || required <= limit));
                 prop_assert_eq!(spec.class.filesystem.map_or("", |is| is.name()), &*fs_type);
                 prop_assert!([1, 2, 6, 7].contains(&mode));
-                prop_assert!(key != "poool" && key != "size");
+                prop_assert!(key != "size");
+                // What no kind of pool knows is kept for the pool to refuse.
+                prop_assert_eq!(spec.class.wishes.is_empty(), key != "poool");
             }
         }
     }
