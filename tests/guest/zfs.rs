@@ -294,20 +294,8 @@ fn what_was_half_made_goes_when_the_node_starts() {
         .create("source", SIZE, &[], &From::Nothing)
         .expect("there is room");
     let home = tank.home();
-    let half = format!("{home}/v-half");
-    run(
-        "zfs",
-        [
-            "create",
-            "-V",
-            "64M",
-            "-s",
-            "-o",
-            "dev.orlop:making=yes",
-            &half,
-        ],
-    )
-    .expect("there is room");
+    let half = format!("{home}/m-half");
+    run("zfs", ["create", "-V", "64M", "-s", &half]).expect("there is room");
     run("zfs", ["snapshot", &format!("{home}/v-source@c-1")]).expect("there is room");
     run("zfs", ["create", &format!("{home}/mine")]).expect("there is room");
 

@@ -1,7 +1,8 @@
 //! What `zfs list` tells of the datasets beneath a pool's own, and the names that they have.
 //!
 //! ```text
-//! <dataset>/v-<volume>                a volume, once `dev.orlop:volume` is set on it
+//! <dataset>/m-<volume>                a volume that is being made
+//! <dataset>/v-<volume>                a volume, with `dev.orlop:volume`
 //! <dataset>/v-<volume>@s-<snapshot>   a snapshot, with `dev.orlop:snapshot`
 //! <dataset>/v-<volume>@c-<time>       what a clone was made from; goes with the clone
 //! <dataset>/v-<volume>@d-<time>       a deleted snapshot that something was restored from; goes with that
@@ -9,14 +10,20 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
-use super::names::{Names, RECORD, SNAPSHOT_RECORD};
-use crate::volume::{Bytes, Record, SnapshotName, SnapshotRecord, VolumeName, VolumeRecord};
+use super::names::{self, Names, RECORD, SNAPSHOT_RECORD};
+use super::{LIMIT, Zfs};
+use crate::host::command::Command;
+use crate::volume::{
+    self, Bytes, Error, Record, SnapshotName, SnapshotRecord, VolumeName, VolumeRecord,
+};
 
 /// The properties that are asked for, in their order.
-pub(super) const COLUMNS: &str = "name,type,origin,createtxg,refquota,volsize,defer_destroy,dev.orlop:volume,dev.orlop:snapshot,dev.orlop:making";
+pub(super) const COLUMNS: &str =
+    "name,type,origin,createtxg,refquota,volsize,defer_destroy,dev.orlop:volume,dev.orlop:snapshot";
 
 /// All that is there.
 #[derive(Debug, Default)]
@@ -27,6 +34,8 @@ pub(super) struct Listing {
     pub(super) retired: Vec<String>,
     /// Datasets that an earlier process did not finish, and snapshots of it that are of no use.
     pub(super) half_made: Vec<String>,
+    /// What is ours by its name and has no record that can be read, by what it is called: `v-<volume>`, `s-<snapshot>`.
+    unreadable: BTreeMap<String, Unreadable>,
     /// When each snapshot of ours was taken, in the pool's own count.
     pub(super) taken_at: BTreeMap<String, u64>,
 }
@@ -45,6 +54,58 @@ pub(super) struct Taken {
     pub(super) record: SnapshotRecord,
     /// The dataset that it is of, which may be retired.
     pub(super) dataset: String,
+}
+
+/// What has no record that can be read.
+#[derive(Debug)]
+struct Unreadable {
+    /// Its name in ZFS.
+    name: String,
+    reason: String,
+}
+
+impl Zfs {
+    /// Lists everything anew.
+    pub(super) fn list(&self) -> Result<()> {
+        let _alone = self.turn.write().unwrap_or_else(PoisonError::into_inner);
+        let kinds = "filesystem,volume,snapshot";
+        let command = Command::query("zfs")
+            .args(["list", "-Hp", "-r", "-t", kinds, "-o", COLUMNS])
+            .arg(&self.names.home)
+            .limit(LIMIT);
+        let listing = Listing::read(&self.names, &self.host.tools.run(&command)?);
+        *self.known_mut() = listing;
+        Ok(())
+    }
+
+    /// Refuses to say anything of what has a record that can not be read; somebody may have mended it since.
+    pub(super) fn refuse_unreadable(&self, called: &str) -> volume::Result<()> {
+        if !self.known().unreadable.contains_key(called) {
+            return Ok(());
+        }
+        self.list()?;
+        match self.known().unreadable.get(called) {
+            None => Ok(()),
+            Some(unreadable) => Err(Error::Host(anyhow!("{}", unreadable.told()))),
+        }
+    }
+
+    /// What is ours by its name and has no record that can be read: what it is called, and what to do.
+    pub(super) fn all_unreadable(&self) -> Vec<(String, String)> {
+        let known = self.known();
+        let told =
+            |(called, unreadable): (&String, &Unreadable)| (called.clone(), unreadable.told());
+        known.unreadable.iter().map(told).collect()
+    }
+}
+
+impl Unreadable {
+    fn told(&self) -> String {
+        let Self { name, reason } = self;
+        format!(
+            "reading the record of {name}: {reason}: its data is untouched; mend it with `zfs set`, or rename or destroy it"
+        )
+    }
 }
 
 impl Listing {
@@ -71,7 +132,7 @@ impl Listing {
         let (name, kind) = (next()?.context("no name")?, next()?.unwrap_or_default());
         let (origin, txg) = (next()?.map(str::to_owned), next()?.unwrap_or("0").parse()?);
         let [refquota, volsize, deferred] = [next()?, next()?, next()?];
-        let [record, snapshot, making] = [next()?, next()?, next()?];
+        let [record, snapshot] = [next()?, next()?];
         if kind == "snapshot" {
             self.taken_at.insert(name.to_owned(), txg);
             // One that is deferred goes by itself.
@@ -82,13 +143,13 @@ impl Listing {
         }
         if names.is_retired(name) {
             self.retired.push(name.to_owned());
-        } else if let (Some(volume), Some(record)) = (names.volume_of(name), record) {
-            let mut record = VolumeRecord::from_text(record.as_bytes()).context(RECORD)?;
-            let size = volsize.or(refquota).context("it has no size")?;
-            record.size = Bytes(size.parse()?);
-            self.volumes.insert(volume, Kept { record, origin });
-        } else if names.volume_of(name).is_some() && making.is_some() {
+        } else if names.is_half(name) {
             self.half_made.push(name.to_owned());
+        } else if let Some(volume) = names.volume_of(name) {
+            match volume_record(record, volsize.or(refquota)) {
+                Ok(record) => drop(self.volumes.insert(volume, Kept { record, origin })),
+                Err(error) => self.add_unreadable(names::of_volume(&volume), name, &error),
+            }
         }
         Ok(())
     }
@@ -104,19 +165,29 @@ impl Listing {
             self.half_made.push(full.to_owned());
         }
         if let (Some(name), Some(record)) = (name.strip_prefix("s-"), record) {
-            let record = SnapshotRecord::from_text(record.as_bytes()).context(SNAPSHOT_RECORD)?;
+            let name: SnapshotName = name.parse()?;
             let dataset = dataset.to_owned();
-            self.snapshots
-                .insert(name.parse()?, Taken { record, dataset });
+            match SnapshotRecord::from_text(record.as_bytes()).context(SNAPSHOT_RECORD) {
+                Ok(record) => drop(self.snapshots.insert(name, Taken { record, dataset })),
+                Err(error) => self.add_unreadable(names::of_snapshot(&name), full, &error),
+            }
         }
         Ok(())
     }
 
+    fn add_unreadable(&mut self, called: String, name: &str, error: &anyhow::Error) {
+        let reason = format!("{error:#}");
+        tracing::error!(name, error = reason, "a record can not be read");
+        let name = name.to_owned();
+        self.unreadable.insert(called, Unreadable { name, reason });
+    }
+
     /// Whether there is a snapshot of this dataset.
     pub(super) fn has_snapshots(&self, dataset: &str) -> bool {
-        self.snapshots
-            .values()
-            .any(|taken| taken.dataset == dataset)
+        let unreadable = self.unreadable.values();
+        let mut unreadable = unreadable.filter_map(|one| Some(one.name.split_once('@')?.0));
+        let mut snapshots = self.snapshots.values();
+        snapshots.any(|taken| taken.dataset == dataset) || unreadable.any(|of| of == dataset)
     }
 
     /// The volumes that were cloned from snapshots of this dataset; the one from its last snapshot first.
@@ -137,4 +208,11 @@ impl Listing {
             .values()
             .any(|kept| kept.origin.as_deref() == Some(snapshot))
     }
+}
+
+fn volume_record(text: Option<&str>, size: Option<&str>) -> Result<VolumeRecord> {
+    let text = text.with_context(|| format!("it has no {RECORD}"))?;
+    let mut record = VolumeRecord::from_text(text.as_bytes()).context(RECORD)?;
+    record.size = Bytes(size.context("it has no size")?.parse()?);
+    Ok(record)
 }

@@ -1,11 +1,14 @@
-//! How volumes are made: a dataset in one command, a device in a few, of which the last makes it a volume.
+//! How volumes are made: under another name, which the last step turns into the volume's.
+//!
+//! `zfs create` and `zfs clone` make a dataset first and set its properties afterwards, so that a power cut in between
+//! leaves one that nothing tells apart from somebody else's, but for its name. To rename it is one step.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use super::listing::Kept;
-use super::names::{MAKING, RECORD, for_clone, snapshot};
+use super::names::{RECORD, for_clone, snapshot};
 use super::wishes::Wishes;
 use super::{Zfs, destroy};
 use crate::host::command::Command;
@@ -23,24 +26,20 @@ pub(super) struct Plan<'a> {
 impl Zfs {
     /// Makes an empty volume.
     pub(super) fn make(&self, plan: &Plan<'_>) -> Result<Kept> {
-        let (dataset, record) = (self.names.volume(plan.name), plan.record);
         let mut create = Command::new("zfs").arg("create");
-        if record.layout == Layout::Device {
-            create = create.args(["-V", &record.size.0.to_string()]);
+        if plan.record.layout == Layout::Device {
+            create = create.args(["-V", &plan.record.size.0.to_string()]);
             if !plan.wishes.reserves() {
                 create = create.arg("-s");
             }
         }
-        create = set(create, &plan.properties(false));
-        match record.plain_filesystem() {
-            None => self.change(set(create, &[plan.kept()]).arg(&dataset))?,
-            Some(wanted) => {
-                self.change(set(create, &[MAKING.to_owned()]).arg(&dataset))?;
-                self.finish(plan, |node| {
-                    filesystem::make(&*self.host.tools, wanted, node)
-                })?;
-            }
-        }
+        self.make_by(plan, set(create, &plan.properties(false)), |half| {
+            let Some(wanted) = plan.record.plain_filesystem() else {
+                return Ok(());
+            };
+            let device = zvol::wait_for(&self.host.gate, half)?;
+            filesystem::make(&*self.host.tools, wanted, &device.path)
+        })?;
         Ok(plan.done(None))
     }
 
@@ -68,43 +67,49 @@ impl Zfs {
     }
 
     fn clone_from(&self, plan: &Plan<'_>, from: &str, size: Bytes) -> Result<()> {
-        let (dataset, record) = (self.names.volume(plan.name), plan.record);
+        let record = plan.record;
         let clone = set(Command::new("zfs").arg("clone"), &plan.properties(true));
-        let larger = record.layout == Layout::Device && record.size > size;
-        let renewed = record
-            .plain_filesystem()
-            .filter(|kind| *kind == Filesystem::Btrfs);
-        if !larger && renewed.is_none() {
-            let clone = set(clone, &[plan.kept()]);
-            return self.change(clone.args([from, &dataset]));
-        }
-        self.change(set(clone, &[MAKING.to_owned()]).args([from, &dataset]))?;
-        self.finish(plan, |node| {
-            renewed.map_or(Ok(()), |kind| {
-                filesystem::renew_identity(&self.host.gate, kind, node)
-            })
+        self.make_by(plan, clone.arg(from), |half| {
+            if record.layout != Layout::Device {
+                return Ok(());
+            }
+            if record.size > size {
+                let larger = format!("volsize={}", record.size.0);
+                self.change(Command::new("zfs").args(["set", &larger, half]))?;
+            }
+            match record.plain_filesystem() {
+                Some(kind @ Filesystem::Btrfs) => {
+                    let device = zvol::wait_for(&self.host.gate, half)?;
+                    filesystem::renew_identity(&self.host.gate, kind, &device.path)
+                }
+                _ => Ok(()),
+            }
         })
     }
 
-    /// Does the rest of a device that is half made, of which the last step makes it a volume; or takes it away.
-    fn finish(&self, plan: &Plan<'_>, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let dataset = self.names.volume(plan.name);
-        let filled = zvol::wait_for(&self.host.gate, &dataset).and_then(|node| fill(&node.path));
-        let size = format!("volsize={}", plan.record.size.0);
-        let finished = filled.and_then(|()| {
-            self.change(
-                Command::new("zfs")
-                    .arg("set")
-                    .args([size, plan.kept()])
-                    .arg(&dataset),
-            )
-        });
+    /// Makes a dataset by this command, fills it, and makes it the volume; or takes it away.
+    fn make_by(
+        &self,
+        plan: &Plan<'_>,
+        command: Command,
+        fill: impl FnOnce(&str) -> Result<()>,
+    ) -> Result<()> {
+        let (half, whole) = (self.names.half(plan.name), self.names.volume(plan.name));
+        // Nobody else makes a volume of this name now: it is of an attempt that failed twice.
+        if self.known().half_made.contains(&half) {
+            self.remove(&half)?;
+            self.known_mut().half_made.retain(|name| *name != half);
+        }
+        self.change(command.arg(&half))?;
+        let finished = fill(&half)
+            .and_then(|()| self.change(Command::new("zfs").args(["rename", &half, &whole])));
         if finished.is_err()
-            && let Err(error) = self.remove(&dataset)
+            && let Err(error) = self.remove(&half)
         {
+            let error = format!("{error:#}");
             tracing::warn!(
-                dataset,
-                error = format!("{error:#}"),
+                dataset = half,
+                error,
                 "half-made, goes when the node starts again"
             );
         }
@@ -129,7 +134,7 @@ impl Zfs {
 }
 
 impl Plan<'_> {
-    /// All properties but the record: of a clone those that differ from what it is cloned from.
+    /// Its properties, by one of which it is a volume: of a clone those that differ from what it is cloned from.
     fn properties(&self, clone: bool) -> Vec<String> {
         let mut properties = self.wishes.properties(clone);
         let size = self.record.size.0;
@@ -147,12 +152,8 @@ impl Plan<'_> {
             // Partitions on it are its user's, not this machine's; its snapshots are nobody's devices.
             properties.extend(["volmode=dev".to_owned(), "snapdev=hidden".to_owned()]);
         }
+        properties.push(format!("{RECORD}={}", self.record.to_line()));
         properties
-    }
-
-    /// The property by which it is a volume.
-    fn kept(&self) -> String {
-        format!("{RECORD}={}", self.record.to_line())
     }
 
     fn done(&self, origin: Option<String>) -> Kept {

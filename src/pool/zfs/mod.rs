@@ -1,5 +1,4 @@
-//! Pools of ZFS: a tree is a dataset, a device a zvol, and the record of each a property of it, set by the same command
-//! that makes it.
+//! Pools of ZFS: a tree is a dataset, a device a zvol, and the record of each a property of it.
 //!
 //! What is there is listed when the pool is opened and whenever all of it is asked for; in between our own changes are
 //! followed. A command that fails makes us list again, so that what somebody changed by hand is seen.
@@ -139,26 +138,6 @@ impl Zfs {
             })
             .map(|(name, _)| name.clone())
             .collect()
-    }
-
-    /// Lists everything anew.
-    fn list(&self) -> Result<()> {
-        let _alone = self.turn.write().unwrap_or_else(PoisonError::into_inner);
-        let command = Command::query("zfs")
-            .args([
-                "list",
-                "-Hp",
-                "-r",
-                "-t",
-                "filesystem,volume,snapshot",
-                "-o",
-                listing::COLUMNS,
-            ])
-            .arg(&self.names.home)
-            .limit(LIMIT);
-        let listing = Listing::read(&self.names, &self.host.tools.run(&command)?);
-        *self.known_mut() = listing;
-        Ok(())
     }
 
     /// Runs what changes something. Who fails may have met what somebody changed by hand: that is looked at.

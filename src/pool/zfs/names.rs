@@ -10,9 +10,6 @@ pub(super) const RECORD: &str = "dev.orlop:volume";
 /// What makes a ZFS snapshot one of ours.
 pub(super) const SNAPSHOT_RECORD: &str = "dev.orlop:snapshot";
 
-/// Stands on a dataset that is made in several steps; of no meaning beside [`RECORD`], the last of them.
-pub(super) const MAKING: &str = "dev.orlop:making=yes";
-
 /// Names beneath one dataset.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
@@ -23,7 +20,12 @@ pub(super) struct Names {
 impl Names {
     /// The dataset of a volume.
     pub(super) fn volume(&self, name: &VolumeName) -> String {
-        format!("{}/v-{name}", self.home)
+        format!("{}/{}", self.home, of_volume(name))
+    }
+
+    /// The name that the dataset of a volume has while it is made.
+    pub(super) fn half(&self, name: &VolumeName) -> String {
+        format!("{}/m-{name}", self.home)
     }
 
     /// The name for a volume that is deleted while there are snapshots of it.
@@ -34,6 +36,12 @@ impl Names {
     /// The volume whose dataset this is.
     pub(super) fn volume_of(&self, dataset: &str) -> Option<VolumeName> {
         self.below(dataset)?.strip_prefix("v-")?.parse().ok()
+    }
+
+    /// Whether this is a dataset that is being made.
+    pub(super) fn is_half(&self, dataset: &str) -> bool {
+        self.below(dataset)
+            .is_some_and(|name| name.starts_with("m-"))
     }
 
     /// Whether this is the dataset of a deleted volume.
@@ -57,9 +65,19 @@ impl Names {
     }
 }
 
+/// What the dataset of a volume is called.
+pub(super) fn of_volume(name: &VolumeName) -> String {
+    format!("v-{name}")
+}
+
+/// What a snapshot of ours is called, of whatever dataset it is.
+pub(super) fn of_snapshot(name: &SnapshotName) -> String {
+    format!("s-{name}")
+}
+
 /// A snapshot of ours.
 pub(super) fn snapshot(dataset: &str, name: &SnapshotName) -> String {
-    format!("{dataset}@s-{name}")
+    format!("{dataset}@{}", of_snapshot(name))
 }
 
 /// What a clone is made from.

@@ -68,6 +68,7 @@ impl Pool for Zfs {
     }
 
     fn find(&self, name: &VolumeName) -> volume::Result<Option<Volume>> {
+        self.refuse_unreadable(&names::of_volume(name))?;
         let known = self.known();
         let kept = known.volumes.get(name);
         Ok(kept.map(|kept| self.volume(name, kept.record.clone())))
@@ -170,7 +171,13 @@ impl Pool for Zfs {
         Ok(self.settle()?)
     }
 
+    fn unreadable(&self) -> volume::Result<Vec<(String, String)>> {
+        self.list()?;
+        Ok(self.all_unreadable())
+    }
+
     fn find_snapshot(&self, name: &SnapshotName) -> volume::Result<Option<Snapshot>> {
+        self.refuse_unreadable(&names::of_snapshot(name))?;
         let known = self.known();
         let taken = known.snapshots.get(name);
         Ok(taken.map(|taken| snapshot(name, taken.record.clone())))
