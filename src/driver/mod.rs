@@ -231,10 +231,12 @@ impl Core {
         })
     }
 
-    /// The volume of this id.
-    pub(crate) fn find(&self, id: &VolumeId) -> Result<Option<Volume>> {
-        self.pool(&id.pool)
-            .map_or(Ok(None), |pool| pool.find(&id.name))
+    /// The volume of this id, and its pool.
+    fn find(&self, id: &VolumeId) -> Result<Option<(&dyn Pool, Volume)>> {
+        let Some(pool) = self.pool(&id.pool) else {
+            return Ok(None);
+        };
+        Ok(pool.find(&id.name)?.map(|volume| (pool, volume)))
     }
 
     /// The id of the volume that is called so.
@@ -254,8 +256,7 @@ impl Core {
     /// The volume of this id, with its pool.
     fn existing(&self, id: &VolumeId) -> Result<(&dyn Pool, Volume)> {
         let missing = || Error::NotFound(format!("volume {id}"));
-        let pool = self.pool(&id.pool).ok_or_else(missing)?;
-        Ok((pool, pool.find(&id.name)?.ok_or_else(missing)?))
+        self.find(id)?.ok_or_else(missing)
     }
 
     /// The volume of this name in whichever pool: names are given once per node.

@@ -90,10 +90,9 @@ impl Core {
     /// # Errors
     /// `InUse` while it is staged or published.
     pub fn delete(&self, id: &VolumeId) -> Result<()> {
-        let Some(volume) = self.find(id)? else {
+        let Some((pool, volume)) = self.find(id)? else {
             return Ok(());
         };
-        let pool = self.existing(id)?.0;
         if let Some(place) = self.mounted(pool, &volume)?.first() {
             return Err(Error::InUse(format!(
                 "volume {id} is still mounted at {}: unpublish and unstage it first",

@@ -1,7 +1,8 @@
-//! Block devices of any kind: whether writing to one is allowed, and whether somebody has it for himself.
+//! Block devices of any kind: what is on one, whether writing to it is allowed, and whether somebody has it for himself.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +13,26 @@ use rustix::io::Errno;
 
 use super::gate::Gate;
 use super::kernel;
+
+/// What is read at once past the page cache, and where that may begin: no disk has larger sectors.
+const SECTOR: usize = 4096;
+
+/// The sector at `offset`, from the disk and not from memory, where an older one may be. It begins at the multiple of its
+/// length below `offset`.
+pub fn read_sector(device: &Path, offset: u64) -> Result<Vec<u8>> {
+    let reading = || format!("reading {}", device.display());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::DIRECT;
+    let fd = rustix::fs::open(device, flags, Mode::empty()).with_context(reading)?;
+    // Only to memory that begins at such a multiple can the disk write.
+    let mut buffer = vec![0; 2 * SECTOR];
+    let start = buffer.as_ptr().align_offset(SECTOR);
+    let sector = &mut buffer[start..start + SECTOR];
+    let offset = offset - offset % SECTOR as u64;
+    File::from(fd)
+        .read_exact_at(sector, offset)
+        .with_context(reading)?;
+    Ok(sector.to_vec())
+}
 
 /// Whether the device refuses to be written.
 pub fn is_read_only(device: &Path) -> Result<bool> {

@@ -169,10 +169,7 @@ fn next_data(from: &File, at: u64, size: u64) -> Result<Option<Range<u64>>> {
 
 /// Writes the runs of blocks that are not all zero.
 fn write_sparse(to: &File, bytes: &[u8], at: u64) -> std::io::Result<()> {
-    let zeroes = |from: usize| {
-        let block = &bytes[from..bytes.len().min(from + BLOCK)];
-        block == &[0; BLOCK][..block.len()]
-    };
+    let zeroes = |from: usize| is_zero(&bytes[from..bytes.len().min(from + BLOCK)]);
     let mut start = 0;
     while start < bytes.len() {
         if zeroes(start) {
@@ -189,9 +186,14 @@ fn write_sparse(to: &File, bytes: &[u8], at: u64) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Whether a block, or less, is all zero.
+fn is_zero(block: &[u8]) -> bool {
+    block == &[0; BLOCK][..block.len()]
+}
+
 /// Writes to a device on which anything may be; many disks blank a range without being sent its zeroes.
 fn write_blanking(to: &File, bytes: &[u8], at: u64) -> std::io::Result<()> {
-    if bytes.iter().any(|byte| *byte != 0) {
+    if !bytes.chunks(BLOCK).all(is_zero) {
         return to.write_all_at(bytes, at);
     }
     let length = bytes.len() as u64;

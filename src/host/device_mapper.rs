@@ -70,7 +70,8 @@ pub fn name_of_node(node: &str) -> Option<String> {
         .flatten()
 }
 
-/// The node of a device that is there. Udev makes it; where there is none, or not in this `/dev`, we do.
+/// The node of a device that is there, and no link to it, so that it can be bound. Udev makes it; where there is none, or
+/// not in this `/dev`, we do.
 pub fn node(gate: &Gate, name: &str, rdev: u64) -> Result<PathBuf> {
     let path = Path::new(NODES).join(name);
     let limit = if udev_is_running() {
@@ -80,7 +81,10 @@ pub fn node(gate: &Gate, name: &str, rdev: u64) -> Result<PathBuf> {
     };
     loop {
         match fs::metadata(&path) {
-            Ok(found) if found.rdev() == rdev => return Ok(path),
+            Ok(found) if found.rdev() == rdev => {
+                let node = fs::canonicalize(&path);
+                return node.with_context(|| format!("following {}", path.display()));
+            }
             _ if Instant::now() < limit => thread::sleep(Duration::from_millis(5)),
             _ => break,
         }

@@ -111,10 +111,10 @@ impl Core {
     /// `InUse` when something else is mounted there, or something still has files open below it.
     pub fn unpublish(&self, id: &VolumeId, target: &Path) -> Result<()> {
         self.refuse_own(target)?;
-        let Some(volume) = self.find(id)? else {
+        let Some((pool, volume)) = self.find(id)? else {
             return self.gone(id, target);
         };
-        self.unshow(self.existing(id)?.0, &volume, target)?;
+        self.unshow(pool, &volume, target)?;
         Ok(self.host.mounts.remove_target(target)?)
     }
 }

@@ -113,10 +113,9 @@ impl Core {
     /// `InUse` while it is published, or when something else is mounted there.
     pub fn unstage(&self, id: &VolumeId, staging: &Path) -> Result<()> {
         self.refuse_own(staging)?;
-        let Some(volume) = self.find(id)? else {
+        let Some((pool, volume)) = self.find(id)? else {
             return self.gone(id, staging);
         };
-        let pool = self.existing(id)?.0;
         self.unshow(pool, &volume, staging)?;
         let left = self.mounted(pool, &volume)?;
         match left.first() {

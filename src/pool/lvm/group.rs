@@ -1,11 +1,13 @@
-//! The volume group: LVM's own words, one command for each change and one report for each question.
+//! The volume group: LVM's own words, one command for each change, and one report for all questions between two changes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::report::{self, Lv, Row, ThinPool, Vg};
+use super::report::{Lv, Report, ThinPool};
+use super::seen::Seen;
 use crate::host::command::Command;
 use crate::host::{Host, device_mapper};
 use crate::volume::Bytes;
@@ -18,6 +20,7 @@ const WHOLE: Duration = Duration::from_hours(24);
 pub(super) struct Group {
     pub(super) host: Host,
     pub(super) name: String,
+    seen: Arc<Seen>,
 }
 
 /// How a device is made to forget what was on it.
@@ -30,33 +33,51 @@ pub(super) enum Erasure {
 }
 
 impl Group {
-    /// The group as it is now.
-    pub(super) fn state(&self) -> Result<Vg> {
-        let found = self.report("vgs", &[&self.name])?.pop();
-        found.with_context(|| format!("volume group {} is not reported", self.name))
+    pub(super) fn new(host: Host, name: String) -> Self {
+        let seen = Arc::default();
+        Self { host, name, seen }
     }
 
-    /// All its logical volumes.
-    pub(super) fn all(&self) -> Result<Vec<Lv>> {
-        self.report("lvs", &[&self.name])
+    /// The group and all that is in it, as it is now.
+    pub(super) fn report(&self) -> Result<Arc<Report>> {
+        self.seen.get(|| {
+            let json = [
+                "fullreport",
+                "--reportformat",
+                "json",
+                "--units",
+                "b",
+                "--nosuffix",
+            ];
+            let query = Report::FIELDS
+                .iter()
+                .fold(Command::query("lvm").args(json), |query, (part, fields)| {
+                    query.args(["--configreport", part, "--options", fields])
+                });
+            Report::read(&self.host.tools.run(&query.arg(&self.name))?)
+                .with_context(|| format!("volume group {}", self.name))
+        })
     }
 
     /// The logical volume of this name.
     pub(super) fn find(&self, name: &str) -> Result<Option<Lv>> {
-        // By a selection, which finds nothing without an error; an error is one of the group.
-        Ok(self.select(&format!("lv_name={name}"))?.pop())
+        let report = self.report()?;
+        Ok(report.lvs.iter().find(|lv| lv.name == name).cloned())
     }
 
-    /// The snapshots of this logical volume.
-    pub(super) fn snapshots_of(&self, name: &str) -> Result<Vec<Lv>> {
-        self.select(&format!("origin={name}"))
+    /// The names of the snapshots of this logical volume.
+    pub(super) fn snapshots_of(&self, name: &str) -> Result<Vec<String>> {
+        let report = self.report()?;
+        let of_it = report.lvs.iter().filter(|lv| lv.origin == name);
+        Ok(of_it.map(|lv| lv.name.clone()).collect())
     }
 
     /// How the thin pool of this name was made.
     pub(super) fn thin_pool(&self, name: &str) -> Result<ThinPool> {
-        let pool: Option<ThinPool> = self
-            .report("lvs", &["--select", &format!("lv_name={name}"), &self.name])?
-            .pop();
+        let query = Command::query("lvs")
+            .args(["--reportformat", "json", "--options", ThinPool::FIELDS])
+            .args(["--select", &format!("lv_name={name}"), &self.name]);
+        let pool = ThinPool::read(&self.host.tools.run(&query)?)?;
         let pool = pool.with_context(|| {
             format!(
                 "volume group {} has no thin pool {name}: make it with `lvcreate --type thin-pool`",
@@ -70,18 +91,6 @@ impl Group {
             pool.segtype
         );
         Ok(pool)
-    }
-
-    fn select(&self, selection: &str) -> Result<Vec<Lv>> {
-        self.report("lvs", &["--select", selection, &self.name])
-    }
-
-    fn report<R: Row>(&self, tool: &str, what: &[&str]) -> Result<Vec<R>> {
-        let query = Command::query(tool)
-            .args(["--reportformat", "json", "--units", "b", "--nosuffix"])
-            .args(["--options", R::FIELDS])
-            .args(what);
-        report::rows(&self.host.tools.run(&query)?)
     }
 
     /// A command that changes the group.

@@ -52,9 +52,7 @@ impl Lvm {
         origin: Option<&Origin>,
         progress: &Progress,
     ) -> Result<()> {
-        if self.known().halves.remove(lv) {
-            self.group.remove(lv)?;
-        }
+        self.clear(lv)?;
         match (origin, self.config.thin_pool.is_some()) {
             (None, _) => self.make_empty(lv, record),
             (Some(origin), true) => self.make_thin_copy(lv, record, origin),
@@ -184,9 +182,7 @@ impl Lvm {
 
     /// Takes a snapshot of a volume.
     pub(super) fn take<R: Record>(&self, lv: &str, of: &str, record: &R) -> Result<()> {
-        if self.known().halves.remove(lv) {
-            self.group.remove(lv)?;
-        }
+        self.clear(lv)?;
         let tags = tags::of(record)?;
         let create = tags.iter().fold(self.snapshotting(lv, of), |create, tag| {
             create.args(["--addtag", tag])
@@ -203,6 +199,14 @@ impl Lvm {
         }
         let percent = self.config.snapshot_percent;
         create.args(["--extents", &format!("{percent}%ORIGIN")])
+    }
+
+    /// Removes what an attempt in this process left half-made under this name.
+    fn clear(&self, lv: &str) -> Result<()> {
+        match self.group.find(lv)? {
+            Some(found) if found.is_half() => self.group.remove(lv),
+            _ => Ok(()),
+        }
     }
 
     fn begin<'a>(&'a self, lv: &'a str, create: &Command) -> Result<Half<'a>> {

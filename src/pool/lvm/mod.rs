@@ -18,16 +18,16 @@ mod group;
 mod make;
 mod report;
 mod retire;
+mod seen;
 mod tags;
 mod thin;
 mod verbs;
 mod watch;
 mod wishes;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
@@ -57,20 +57,10 @@ pub(super) struct Lvm {
     group: Group,
     /// What all sizes are a multiple of.
     extent: Bytes,
-    known: Mutex<Known>,
     ledger: Ledger,
     retired: Arc<Retired>,
     watch: Watch,
     _lock: File,
-}
-
-/// What was last seen; LVM is asked at each use, but for the sum of all sizes.
-#[derive(Debug, Default)]
-struct Known {
-    /// The sizes of all volumes.
-    sizes: BTreeMap<String, Bytes>,
-    /// What an attempt in this process left half-made.
-    halves: BTreeSet<String>,
 }
 
 impl Lvm {
@@ -80,20 +70,16 @@ impl Lvm {
     /// A volume group or a thin pool that is not there, or that another process keeps.
     pub(super) fn open(name: PoolName, config: &config::Lvm, host: &Host) -> Result<Self> {
         let lock = lock(config, host).with_context(|| format!("pool {name}"))?;
-        let group = Group {
-            host: host.clone(),
-            name: config.volume_group.clone(),
-        };
-        let state = group.state().with_context(|| format!("pool {name}"))?;
+        let group = Group::new(host.clone(), config.volume_group.clone());
+        let report = group.report().with_context(|| format!("pool {name}"))?;
         if let Some(pool) = &config.thin_pool {
             prepare(&group, pool).with_context(|| format!("pool {name}"))?;
         }
-        let retired = Arc::new(Retired::new(group.clone()));
-        let watch = Watch::start(&name, config, &group, &state)?;
+        let retired = Arc::new(Retired::new(group.clone(), config.thin_pool.is_some()));
+        let watch = Watch::start(&name, config, &group, &report.group)?;
         let pool = Self {
-            extent: state.extent,
+            extent: report.group.extent,
             config: config.clone(),
-            known: Mutex::default(),
             ledger: Ledger::default(),
             _lock: lock,
             name,
@@ -107,15 +93,14 @@ impl Lvm {
 
     /// Removes what earlier processes left half-made, and ends in the background what they left half-removed.
     fn sweep(&self) -> Result<()> {
-        let all = self.group.all()?;
-        let ours: Vec<_> = all.iter().filter(|lv| self.has(lv)).collect();
+        let report = self.group.report()?;
+        let ours: Vec<_> = report.lvs.iter().filter(|lv| self.has(lv)).collect();
         for lv in ours.iter().filter(|lv| lv.is_half()) {
             tracing::warn!(lv = %lv.name, "removing what an earlier process left half-made");
             if let Err(error) = self.group.remove(&lv.name) {
                 tracing::error!(lv = %lv.name, error = format!("{error:#}"), "it stays for now");
             }
         }
-        self.remember_all(&all);
         let left = ours.iter().filter(|lv| Retired::is_one(&lv.name));
         self.retired.end_all(left.map(|lv| (*lv).clone()).collect())
     }
@@ -132,15 +117,10 @@ impl Lvm {
     /// One that is not ours has the name.
     fn look(&self, name: &str) -> Result<Option<Lv>> {
         let Some(lv) = self.group.find(name)? else {
-            self.known().sizes.remove(name);
             return Ok(None);
         };
         let pool = self.config.thin_pool.as_deref().unwrap_or_default();
-        if lv.is_half() {
-            self.known().halves.insert(name.to_owned());
-            return Ok(None);
-        }
-        if lv.pool != pool && lv.is_ours() {
+        if lv.is_half() || (lv.pool != pool && lv.is_ours()) {
             return Ok(None);
         }
         ensure!(
@@ -206,13 +186,15 @@ impl Lvm {
     }
 
     fn room(&self, reserved: Bytes) -> Result<Capacity> {
-        let promised = self.promised().plus(reserved);
+        let report = self.group.report()?;
+        let is_volume = |lv: &&Lv| self.has(lv) && !lv.is_half() && lv.name.starts_with(VOLUME);
+        let sizes = report.lvs.iter().filter(is_volume).map(|lv| lv.size);
+        let promised = sizes.fold(reserved, Bytes::plus);
         let Some(pool) = &self.config.thin_pool else {
-            let state = self.group.state()?;
             return Ok(Capacity {
-                total: state.size,
+                total: report.group.size,
                 promised,
-                available: state.free.less(reserved),
+                available: report.group.free.less(reserved),
             });
         };
         let thin = Thin::of(&self.group, pool)?;
@@ -228,26 +210,7 @@ impl Lvm {
         })
     }
 
-    fn promised(&self) -> Bytes {
-        let known = self.known();
-        known
-            .sizes
-            .values()
-            .fold(Bytes(0), |sum, size| sum.plus(*size))
-    }
-
-    /// Forgets what is no longer, so that its promise ends.
-    fn remember_all(&self, all: &[Lv]) {
-        let volumes = self.whole::<VolumeRecord>(all, VOLUME);
-        let sizes = volumes.map(|(name, record)| (lv_of(VOLUME, name), record.size));
-        let sizes = sizes.collect();
-        self.known().sizes = sizes;
-    }
-
     fn volume(&self, name: &VolumeName, record: VolumeRecord) -> Volume {
-        self.known()
-            .sizes
-            .insert(lv_of(VOLUME, name.as_str()), record.size);
         Volume {
             id: VolumeId {
                 pool: self.name.clone(),
@@ -255,11 +218,6 @@ impl Lvm {
             },
             record,
         }
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        // Each change of it is one insertion or removal: a panic elsewhere can not have spoilt it.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

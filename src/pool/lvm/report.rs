@@ -1,7 +1,9 @@
 //! What LVM's tools report, in JSON.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::tags::{self, HALF};
@@ -42,6 +44,15 @@ pub(super) struct Vg {
     pub(super) missing: u64,
 }
 
+/// A volume group with all that is in it.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) group: Vg,
+    pub(super) lvs: Vec<Lv>,
+    /// The nodes of its disks.
+    pub(super) disks: Vec<PathBuf>,
+}
+
 /// How a thin pool was made.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct ThinPool {
@@ -54,37 +65,60 @@ pub(super) struct ThinPool {
     pub(super) when_full: String,
 }
 
-/// A thing that LVM reports.
-pub(super) trait Row: DeserializeOwned {
-    /// The fields to ask for.
-    const FIELDS: &str;
+#[derive(Deserialize)]
+struct Whole<P> {
+    report: Vec<P>,
 }
 
-impl Row for Lv {
-    const FIELDS: &str = "lv_name,lv_size,lv_tags,pool_lv,origin";
-}
+impl Report {
+    /// What to ask `lvm fullreport` for: of segments, which it lists too, as little as it can tell.
+    pub(super) const FIELDS: [(&str, &str); 5] = [
+        ("vg", "vg_size,vg_free,vg_extent_size,vg_missing_pv_count"),
+        ("lv", "lv_name,lv_size,lv_tags,pool_lv,origin"),
+        ("pv", "pv_name"),
+        ("seg", "lv_name"),
+        ("pvseg", "pv_name"),
+    ];
 
-impl Row for Vg {
-    const FIELDS: &str = "vg_size,vg_free,vg_extent_size,vg_missing_pv_count";
-}
-
-impl Row for ThinPool {
-    const FIELDS: &str = "segtype,zero,lv_when_full";
-}
-
-/// The rows of a report of `lvs` or `vgs`.
-pub(super) fn rows<R: Row>(text: &str) -> Result<Vec<R>> {
-    #[derive(Deserialize)]
-    struct Whole<R> {
-        report: Vec<Part<R>>,
+    /// Reads its answer.
+    pub(super) fn read(text: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Part {
+            vg: Vec<Vg>,
+            lv: Vec<Lv>,
+            pv: Vec<Pv>,
+        }
+        #[derive(Deserialize)]
+        struct Pv {
+            pv_name: PathBuf,
+        }
+        let mut whole: Whole<Part> = serde_json::from_str(text).context("a report of LVM")?;
+        let part = whole.report.pop().context("it reports no volume group")?;
+        Ok(Self {
+            group: part
+                .vg
+                .into_iter()
+                .next()
+                .context("it reports no volume group")?,
+            lvs: part.lv,
+            disks: part.pv.into_iter().map(|disk| disk.pv_name).collect(),
+        })
     }
-    #[derive(Deserialize)]
-    struct Part<R> {
-        #[serde(alias = "vg")]
-        lv: Vec<R>,
+}
+
+impl ThinPool {
+    /// What to ask `lvs` for.
+    pub(super) const FIELDS: &str = "segtype,zero,lv_when_full";
+
+    /// Reads its answer; nothing, if there is none.
+    pub(super) fn read(text: &str) -> Result<Option<Self>> {
+        #[derive(Deserialize)]
+        struct Part {
+            lv: Vec<ThinPool>,
+        }
+        let whole: Whole<Part> = serde_json::from_str(text).context("a report of LVM")?;
+        Ok(whole.report.into_iter().flat_map(|part| part.lv).next())
     }
-    let whole: Whole<R> = serde_json::from_str(text).context("a report of LVM")?;
-    Ok(whole.report.into_iter().flat_map(|part| part.lv).collect())
 }
 
 impl Lv {
@@ -123,14 +157,13 @@ mod tests {
     use super::*;
     use crate::volume::VolumeRecord;
 
-    const LVS: &str = include_str!("../../../tests/fixtures/lvm-2.03.16/lvs.json");
-    const VGS: &str = include_str!("../../../tests/fixtures/lvm-2.03.16/vgs.json");
+    const GROUP: &str = include_str!("../../../tests/fixtures/lvm-2.03.16/fullreport.json");
     const POOL: &str = include_str!("../../../tests/fixtures/lvm-2.03.16/thin-pool.json");
     const NONE: &str = include_str!("../../../tests/fixtures/lvm-2.03.16/none.json");
 
     #[test]
     fn logical_volumes_are_read_with_their_records() {
-        let lvs: Vec<Lv> = rows(LVS).expect("it is a report");
+        let lvs = Report::read(GROUP).expect("it is a report").lvs;
 
         let names: Vec<_> = lvs.iter().map(|lv| lv.name.as_str()).collect();
         assert_eq!(names, ["s-first", "theirs", "thin0", "v-half", "v-one"]);
@@ -144,13 +177,15 @@ mod tests {
 
     #[test]
     fn so_are_a_group_a_thin_pool_and_nothing() {
-        let groups: Vec<Vg> = rows(VGS).expect("it is a report");
-        let pools: Vec<ThinPool> = rows(POOL).expect("it is a report");
-        let none: Vec<Lv> = rows(NONE).expect("it is a report");
+        let report = Report::read(GROUP).expect("it is a report");
+        let pool = ThinPool::read(POOL).expect("it is a report");
+        let none = ThinPool::read(NONE).expect("it is a report");
 
-        assert_eq!(groups[0].extent, Bytes::MIB.times(4));
-        assert_eq!(groups[0].missing, 0);
-        assert_eq!((&*pools[0].segtype, &*pools[0].zero), ("thin-pool", "zero"));
-        assert!(none.is_empty());
+        assert_eq!(report.group.extent, Bytes::MIB.times(4));
+        assert_eq!(report.group.missing, 0);
+        assert_eq!(report.disks.len(), 1);
+        let pool = pool.expect("it is there");
+        assert_eq!((&*pool.segtype, &*pool.zero), ("thin-pool", "zero"));
+        assert!(none.is_none());
     }
 }

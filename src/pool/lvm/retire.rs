@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::group::Group;
 use super::report::Lv;
 use super::wishes;
-use crate::volume::VolumeRecord;
+use crate::volume::{VolumeRecord, Wishes};
 
 /// How their names begin.
 const PREFIX: &str = "r-";
@@ -17,14 +17,17 @@ const PREFIX: &str = "r-";
 /// Those of one pool.
 pub(super) struct Retired {
     group: Group,
+    /// Whether they are thin.
+    thin: bool,
     /// Those that could not be removed.
     stuck: Mutex<BTreeSet<String>>,
 }
 
 impl Retired {
-    pub(super) fn new(group: Group) -> Self {
+    pub(super) fn new(group: Group, thin: bool) -> Self {
         Self {
             group,
+            thin,
             stuck: Mutex::default(),
         }
     }
@@ -40,14 +43,13 @@ impl Retired {
     }
 
     /// Ends a volume: from now on nobody sees it. It is removed as soon as nothing needs it.
-    pub(super) fn retire(&self, mut lv: Lv) -> Result<()> {
+    pub(super) fn retire(&self, lv: &str, wishes: &Wishes) -> Result<()> {
         let since = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        let name = format!("{PREFIX}{}.{}", &lv.name[2..], since.as_millis());
-        self.group.rename(&lv.name, &name)?;
-        lv.name = name;
-        self.end(&lv);
+        let name = format!("{PREFIX}{}.{}", &lv[2..], since.as_millis());
+        self.group.rename(lv, &name)?;
+        self.end(&name, wishes);
         Ok(())
     }
 
@@ -56,7 +58,7 @@ impl Retired {
         if Self::is_one(origin)
             && let Some(lv) = self.group.find(origin)?
         {
-            self.end(&lv);
+            self.end_left(&lv);
         }
         Ok(())
     }
@@ -69,19 +71,32 @@ impl Retired {
         let retired = Arc::clone(self);
         std::thread::Builder::new()
             .name("sweep".into())
-            .spawn(move || left.iter().for_each(|lv| retired.end(lv)))
+            .spawn(move || left.iter().for_each(|lv| retired.end_left(lv)))
             .context("starting the thread that removes deleted volumes")?;
         Ok(())
     }
 
     /// A failure is no failure of the call that deleted it: the volume has ended, what is left of it is reported as a
     /// fault of the pool, and the next start tries again.
-    fn end(&self, lv: &Lv) {
-        match self.try_to_end(lv) {
-            Ok(()) => drop(self.locked().remove(&lv.name)),
+    fn end(&self, lv: &str, wishes: &Wishes) {
+        self.note(lv, self.try_to_end(lv, wishes));
+    }
+
+    fn end_left(&self, lv: &Lv) {
+        let ended = wishes_of(lv).and_then(|wishes| self.try_to_end(&lv.name, &wishes));
+        self.note(&lv.name, ended);
+    }
+
+    fn note(&self, lv: &str, ended: Result<()>) {
+        match ended {
+            Ok(()) => drop(self.locked().remove(lv)),
             Err(error) => {
-                tracing::error!(lv = %lv.name, error = format!("{error:#}"), "a deleted volume stays for now");
-                self.locked().insert(lv.name.clone());
+                tracing::error!(
+                    lv,
+                    error = format!("{error:#}"),
+                    "a deleted volume stays for now"
+                );
+                self.locked().insert(lv.to_owned());
             }
         }
     }
@@ -92,25 +107,28 @@ impl Retired {
             return Ok(());
         }
         if let Some(lv) = self.group.find(name)? {
-            self.try_to_end(&lv)?;
+            self.try_to_end(name, &wishes_of(&lv)?)?;
         }
         self.locked().remove(name);
         Ok(())
     }
 
-    fn try_to_end(&self, lv: &Lv) -> Result<()> {
-        if lv.pool.is_empty() && !self.group.snapshots_of(&lv.name)?.is_empty() {
+    fn try_to_end(&self, lv: &str, wishes: &Wishes) -> Result<()> {
+        if !self.thin && !self.group.snapshots_of(lv)?.is_empty() {
             return Ok(());
         }
-        let record: VolumeRecord = lv.record()?;
-        if let Some(how) = wishes::erasure(&record.wishes, !lv.pool.is_empty())? {
-            self.group.erase(&lv.name, how, None)?;
+        if let Some(how) = wishes::erasure(wishes, self.thin)? {
+            self.group.erase(lv, how, None)?;
         }
-        self.group.remove(&lv.name)
+        self.group.remove(lv)
     }
 
     fn locked(&self) -> MutexGuard<'_, BTreeSet<String>> {
         // Each change of it is one insertion or removal: a panic elsewhere can not have spoilt it.
         self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn wishes_of(lv: &Lv) -> Result<Wishes> {
+    Ok(lv.record::<VolumeRecord>()?.wishes)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::report::{Lv, Vg};
+use super::report::{Lv, Report};
 use super::thin::Thin;
 use super::{Lvm, Retired, SNAPSHOT, VOLUME, lv_of, snapshot_lv, volume_lv, watch, wishes};
 use crate::host::device_mapper;
@@ -72,11 +72,10 @@ impl Pool for Lvm {
     }
 
     fn page(&self, after: Option<&VolumeName>, most: usize) -> volume::Result<Vec<Volume>> {
-        let all = self.group.all()?;
-        self.remember_all(&all);
+        let report = self.group.report()?;
         let later = |name: &str| after.is_none_or(|after| name > after.as_str());
         Ok(self
-            .whole::<VolumeRecord>(&all, VOLUME)
+            .whole::<VolumeRecord>(&report.lvs, VOLUME)
             .filter(|(name, _)| later(name))
             .filter_map(|(name, record)| Some(self.volume(&name.parse().ok()?, record)))
             .take(most)
@@ -97,16 +96,17 @@ impl Pool for Lvm {
 
     fn delete(&self, volume: &Volume) -> volume::Result<()> {
         let lv = volume_lv(volume);
+        if device_mapper::is_open(&self.group.mapped(&lv))? {
+            // Which LVM refuses, unless it is udev who looks at what was just closed.
+            self.group.deactivate(&lv)?;
+        }
         let thin = self.config.thin_pool.is_some();
         let erased = wishes::erasure(&volume.record.wishes, thin)?.is_some();
         if erased || !thin {
-            if let Some(found) = self.group.find(&lv)? {
-                self.retired.retire(found)?;
-            }
+            self.retired.retire(&lv, &volume.record.wishes)?;
         } else {
             self.group.remove(&lv)?;
         }
-        self.known().sizes.remove(&lv);
         Ok(())
     }
 
@@ -123,17 +123,22 @@ impl Pool for Lvm {
     }
 
     fn retired(&self) -> volume::Result<Vec<String>> {
-        let all = self.group.all()?.into_iter().map(|lv| lv.name);
-        Ok(all.filter(|name| Retired::is_one(name)).collect())
+        let report = self.group.report()?;
+        let names = report.lvs.iter().map(|lv| &lv.name);
+        Ok(names
+            .filter(|name| Retired::is_one(name))
+            .cloned()
+            .collect())
     }
 
     fn stuck(&self) -> volume::Result<Vec<Stuck>> {
         let stuck = self.retired.stuck();
-        let all = self.group.all()?.into_iter();
+        let report = self.group.report()?;
+        let all = report.lvs.iter();
         Ok(all
             .filter(|lv| stuck.contains(&lv.name))
             .map(|lv| Stuck {
-                name: lv.name,
+                name: lv.name.clone(),
                 bytes: Some(lv.size),
             })
             .collect())
@@ -158,7 +163,7 @@ impl Pool for Lvm {
             let told = self.unreadable_record(&lv.name, error);
             Some((lv.name.clone(), told.to_string()))
         };
-        Ok(self.group.all()?.iter().filter_map(told).collect())
+        Ok(self.group.report()?.lvs.iter().filter_map(told).collect())
     }
 
     fn find_snapshot(&self, name: &SnapshotName) -> volume::Result<Option<Snapshot>> {
@@ -176,10 +181,10 @@ impl Pool for Lvm {
         after: Option<&SnapshotName>,
         most: usize,
     ) -> volume::Result<Vec<Snapshot>> {
-        let all = self.group.all()?;
+        let report = self.group.report()?;
         let later = |name: &str| after.is_none_or(|after| name > after.as_str());
         Ok(self
-            .whole::<SnapshotRecord>(&all, SNAPSHOT)
+            .whole::<SnapshotRecord>(&report.lvs, SNAPSHOT)
             .filter(|(name, _)| later(name))
             .filter_map(|(name, record)| Some(snapshot(&name.parse().ok()?, record)))
             .take(most)
@@ -219,8 +224,9 @@ impl Pool for Lvm {
         Ok(attached(path, rdev))
     }
 
-    fn detach(&self, volume: &Volume) -> volume::Result<()> {
-        Ok(self.group.deactivate(&volume_lv(volume))?)
+    /// It stays active: to have its device costs nothing, to get it back a command of LVM.
+    fn detach(&self, _volume: &Volume) -> volume::Result<()> {
+        Ok(())
     }
 
     fn usage(&self, _volume: &Volume) -> volume::Result<Option<Usage>> {
@@ -255,12 +261,13 @@ impl Pool for Lvm {
 
     fn levels(&self) -> Vec<Level> {
         let Some(pool) = &self.config.thin_pool else {
-            let whole = |group: Vg| Level {
+            let whole = |report: &Report| Level {
                 part: "bytes",
-                used: group.size.less(group.free).0,
-                total: group.size.0,
+                used: report.group.size.less(report.group.free).0,
+                total: report.group.size.0,
             };
-            return self.group.state().map(whole).into_iter().collect();
+            let report = self.group.report();
+            return report.iter().map(|report| whole(report)).collect();
         };
         Thin::of(&self.group, pool)
             .map(|thin| thin.levels().to_vec())
@@ -314,7 +321,7 @@ impl Lvm {
         };
         // LVM waits for udev, who opens what was just closed: only after that it tells who else has it open. Its
         // snapshots go with it: one that is just being restored keeps it too.
-        for lv in snapshots.iter().map(|snapshot| &*snapshot.name).chain([lv]) {
+        for lv in snapshots.iter().map(String::as_str).chain([lv]) {
             if device_mapper::is_open(&self.group.mapped(lv))? {
                 return Err(Error::InUse(format!(
                     "volume {} has snapshots and {} is in use, and LVM grows no such volume: unstage it, or delete its snapshots",

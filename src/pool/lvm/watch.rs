@@ -17,7 +17,7 @@ use crate::volume::{Bytes, PoolName};
 /// How often the kernel is asked for the state of a thin pool.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many of them pass until LVM is asked for the state of the volume group, which takes a process.
+/// How many of them pass until the volume group is looked at.
 const TICKS_FOR_GROUP: u32 = 15;
 
 /// The watcher of one pool; dropped, it ends.
@@ -82,8 +82,8 @@ impl Watch {
 impl Watcher {
     fn look(&mut self, at_group: bool) {
         if at_group {
-            let faults = match self.group.state() {
-                Ok(state) => faults_of(&self.group.name, &state),
+            let faults = match self.group.report() {
+                Ok(report) => faults_of(&self.group.name, &report.group),
                 Err(error) => vec![Fault {
                     severity: Severity::Inaccessible,
                     reason: "VolumeGroupUnreadable",
@@ -154,8 +154,8 @@ impl Watcher {
     }
 
     fn extend_by(&mut self, pool: &str, option: &str, by: Bytes) -> Result<()> {
-        let state = self.group.state()?;
-        let by = by.round_up(state.extent).min(state.free);
+        let group = &self.group.report()?.group;
+        let by = by.round_up(group.extent).min(group.free);
         if by == Bytes(0) {
             if !self.is_spent {
                 tracing::error!(pool = %self.pool, "the thin pool is nearly full, and so is its volume group: add a disk");
