@@ -10,13 +10,11 @@ mod verbs;
 use orlop::host::gate::Gate;
 use orlop::host::namespace;
 use orlop::volume::Filesystem;
-use scene::{Kind, Scene, Seen};
+use scene::{Scene, Seen};
+use support::home::Ground;
+use support::skipped;
 use support::verbs::{Form, Node};
-use support::{LoopFs, skipped};
 use verbs::{VERBS, Verb};
-
-/// The size of the filesystem below each pool.
-const HOME: u64 = 4 << 30;
 
 /// How often the starts after a crash crash too.
 const CRASHED_STARTS: u64 = 3;
@@ -26,56 +24,73 @@ const ENDLESS: u64 = 200;
 
 #[test]
 fn trees_on_ext4_survive_a_crash_anywhere() {
-    survives(Kind::directory("ext4", Form::TREE));
+    survives(Ground::Directory("ext4"), Form::TREE);
 }
 
 #[test]
 fn trees_on_xfs_survive_a_crash_anywhere() {
-    survives(Kind::directory("xfs", Form::TREE));
+    survives(Ground::Directory("xfs"), Form::TREE);
 }
 
 #[test]
 fn subvolumes_survive_a_crash_anywhere() {
-    survives(Kind::btrfs(Form::TREE));
+    survives(Ground::Btrfs, Form::TREE);
 }
 
 #[test]
 fn images_of_ext4_survive_a_crash_anywhere() {
-    survives(Kind::directory("xfs", Form::image(Filesystem::Ext4)));
+    survives(Ground::Directory("xfs"), Form::image(Filesystem::Ext4));
 }
 
 #[test]
 fn images_of_xfs_survive_a_crash_anywhere() {
-    survives(Kind::directory("xfs", Form::image(Filesystem::Xfs)));
+    survives(Ground::Directory("xfs"), Form::image(Filesystem::Xfs));
 }
 
 #[test]
 fn images_of_btrfs_survive_a_crash_anywhere() {
-    survives(Kind::directory("xfs", Form::image(Filesystem::Btrfs)));
+    survives(Ground::Directory("xfs"), Form::image(Filesystem::Btrfs));
 }
 
 #[test]
 fn copied_images_survive_a_crash_anywhere() {
-    survives(Kind::directory("ext4", Form::image(Filesystem::Ext4)));
+    survives(Ground::Directory("ext4"), Form::image(Filesystem::Ext4));
 }
 
 #[test]
 fn block_volumes_survive_a_crash_anywhere() {
-    survives(Kind::directory("xfs", Form::BLOCK));
+    survives(Ground::Directory("xfs"), Form::BLOCK);
+}
+
+/// Those for which `tests/machine` has a guest, in which a change takes seconds.
+macro_rules! in_a_guest {
+    ($($name:ident: $ground:expr, $form:expr;)*) => {
+        $(#[test] #[ignore = "tests/machine runs it in a guest"] fn $name() { survives($ground, $form); })*
+    };
+}
+
+in_a_guest! {
+    thin_volumes_survive_a_crash_anywhere: Ground::Lvm { thin: true }, Form::device(Filesystem::Ext4);
+    thick_volumes_survive_a_crash_anywhere: Ground::Lvm { thin: false }, Form::device(Filesystem::Ext4);
+    encrypted_thin_volumes_survive_a_crash_anywhere: Ground::Lvm { thin: true }, Form::device(Filesystem::Ext4).encrypted();
+    datasets_survive_a_crash_anywhere: Ground::Zfs, Form::TREE;
+    zvols_survive_a_crash_anywhere: Ground::Zfs, Form::device(Filesystem::Ext4);
+    quota_trees_on_xfs_survive_a_crash_anywhere: Ground::Quota("xfs"), Form::QUOTA;
+    quota_trees_on_ext4_survive_a_crash_anywhere: Ground::Quota("ext4"), Form::QUOTA;
 }
 
 /// Cuts all verbs everywhere on this kind, in mounts that end with the test.
-fn survives(kind: Kind) {
+fn survives(ground: Ground, form: Form) {
     if !rustix::process::geteuid().is_root() {
-        return skipped(&format!("crashes on {}", kind.home), "mounting needs root");
+        return skipped(&format!("crashes on {ground:?}"), "mounting needs root");
     }
     let desk = tempfile::tempdir().expect("a temporary directory can be made");
     namespace::in_own_mounts(|| {
-        let Some(home) = LoopFs::of_size(kind.home, HOME) else {
+        let Some(home) = ground.make() else {
             return;
         };
-        let scene = Scene::set(kind, home.path(), desk.path());
-        for verb in VERBS.iter().filter(|verb| verb.suits(kind.form)) {
+        let scene = Scene::set(home, form, desk.path());
+        for verb in VERBS.iter().filter(|verb| verb.suits(form)) {
             let cuts = cut_everywhere(&scene, verb);
             assert!(cuts > 0, "{} changes nothing", verb.name);
         }

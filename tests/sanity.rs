@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use node::Node;
 use orlop::host::gate::Gate;
 use orlop::host::mount::Mounts;
-use support::{LoopFs, run, skipped, tell};
+use support::home::Ground;
+use support::{run, skipped, tell};
 
 /// The specs that may be skipped, by how their names begin, and why.
 const NOT_OURS: [(&str, &str); 9] = [
@@ -49,109 +50,86 @@ const ATTACH: &str = "nothing is attached: volumes are on their node";
 const MODIFY: &str = "a volume has no parameters that can be changed";
 const GROUP: &str = "there are no group snapshots";
 
-/// One run of the suite.
-struct Kind<'a> {
-    name: &'a str,
-    /// Which kind of pool, on which disk; a directory pool beside the socket, if nothing.
-    pool: Option<(&'a str, &'a Path)>,
-    /// The parameters of the class, as YAML.
-    parameters: &'a str,
-    access: &'a str,
-    size_mib: u64,
-}
-
 struct Spec {
     name: String,
     status: String,
     said: String,
 }
 
-#[test]
-fn trees_on_ext4_pass() {
-    on("ext4", "directory", TREE);
+macro_rules! pass {
+    ($($name:ident: $ground:expr, $volumes:expr;)*) => { $(#[test] fn $name() { on($ground, $volumes); })* };
 }
 
-#[test]
-fn trees_on_xfs_pass() {
-    on("xfs", "directory", TREE);
-}
-
-#[test]
-fn trees_on_tmpfs_pass() {
-    on("tmpfs", "directory", TREE);
-}
-
-#[test]
-fn subvolumes_of_btrfs_pass() {
-    on("btrfs", "btrfs", TREE);
-}
-
-#[test]
-fn block_volumes_on_ext4_pass() {
-    on("ext4", "directory", BLOCK);
-}
-
-#[test]
-fn block_volumes_on_xfs_pass() {
-    on("xfs", "directory", BLOCK);
-}
-
-#[test]
-fn block_volumes_on_tmpfs_pass() {
-    on("tmpfs", "directory", BLOCK);
-}
-
-#[test]
-fn block_volumes_on_btrfs_pass() {
-    on("btrfs", "btrfs", BLOCK);
-}
-
-#[test]
-fn images_with_ext4_pass() {
-    images("ext4", 16);
-}
-
-#[test]
-fn images_with_xfs_pass() {
-    images("xfs", 304);
-}
-
-#[test]
-fn images_with_btrfs_pass() {
-    images("btrfs", 256);
-}
-
-const TREE: (&str, &str, &str) = ("tree", "mount", "layout: tree\n");
-const BLOCK: (&str, &str, &str) = ("block", "block", "");
-
-/// With a pool of this kind on a filesystem of its own.
-fn on(filesystem: &str, kind: &str, (what, access, parameters): (&str, &str, &str)) {
-    let Some(disk) = LoopFs::new(filesystem) else {
-        return;
+macro_rules! pass_in_a_guest {
+    ($($name:ident: $ground:expr, $volumes:expr;)*) => {
+        $(#[test] #[ignore = "tests/machine runs it in a guest"] fn $name() { on($ground, $volumes); })*
     };
-    pass(&Kind {
-        name: &format!("{kind}/{what} on {filesystem}"),
-        pool: Some((kind, disk.path())),
-        parameters,
-        access,
-        size_mib: 12,
-    });
 }
 
-/// With images in a pool on whatever the temporary directory is on: the disks of the others are too small.
-fn images(filesystem: &str, size_mib: u64) {
-    pass(&Kind {
-        name: &format!("directory/image with {filesystem}"),
-        pool: None,
-        parameters: &format!("layout: image\ncsi.storage.k8s.io/fstype: {filesystem}\n"),
+pass! {
+    trees_on_ext4_pass: Ground::Small("ext4"), TREE;
+    trees_on_xfs_pass: Ground::Small("xfs"), TREE;
+    trees_on_tmpfs_pass: Ground::Small("tmpfs"), TREE;
+    subvolumes_of_btrfs_pass: Ground::Btrfs, TREE;
+    block_volumes_on_ext4_pass: Ground::Small("ext4"), BLOCK;
+    block_volumes_on_xfs_pass: Ground::Small("xfs"), BLOCK;
+    block_volumes_on_tmpfs_pass: Ground::Small("tmpfs"), BLOCK;
+    block_volumes_on_btrfs_pass: Ground::Btrfs, BLOCK;
+    images_with_ext4_pass: LARGE, image("layout: image\ncsi.storage.k8s.io/fstype: ext4\n", 16);
+    images_with_xfs_pass: LARGE, image("layout: image\ncsi.storage.k8s.io/fstype: xfs\n", 304);
+    images_with_btrfs_pass: LARGE, image("layout: image\ncsi.storage.k8s.io/fstype: btrfs\n", 256);
+}
+
+pass_in_a_guest! {
+    thin_volumes_pass: Ground::Lvm { thin: true }, DEVICE;
+    thin_block_volumes_pass: Ground::Lvm { thin: true }, BLOCK;
+    thick_volumes_pass: Ground::Lvm { thin: false }, DEVICE;
+    thick_block_volumes_pass: Ground::Lvm { thin: false }, BLOCK;
+    encrypted_thin_volumes_pass: Ground::Lvm { thin: true }, ENCRYPTED;
+    datasets_pass: Ground::Zfs, TREE;
+    zvols_with_ext4_pass: Ground::Zfs, DEVICE;
+    zvols_pass: Ground::Zfs, BLOCK;
+    quota_trees_on_xfs_pass: Ground::Quota("xfs"), QUOTA;
+    quota_trees_on_ext4_pass: Ground::Quota("ext4"), QUOTA;
+}
+
+/// A disk for volumes that can not be small.
+const LARGE: Ground = Ground::Directory("ext4");
+
+/// Volumes of one kind.
+#[derive(Clone, Copy)]
+struct Volumes {
+    access: &'static str,
+    /// The parameters of their class, as YAML.
+    parameters: &'static str,
+    size_mib: u64,
+}
+
+const TREE: Volumes = mounted("layout: tree\n");
+const QUOTA: Volumes = mounted("layout: tree\nrequireQuota: \"true\"\n");
+const DEVICE: Volumes = mounted("layout: device\n");
+const ENCRYPTED: Volumes = mounted("layout: device\nencryption: \"true\"\n");
+const BLOCK: Volumes = Volumes {
+    access: "block",
+    ..mounted("")
+};
+
+const fn mounted(parameters: &'static str) -> Volumes {
+    image(parameters, 12)
+}
+
+const fn image(parameters: &'static str, size_mib: u64) -> Volumes {
+    Volumes {
         access: "mount",
+        parameters,
         size_mib,
-    });
+    }
 }
 
 /// Runs the suite: all specs that are not skipped for a known reason pass, and nothing is left of what they did.
-fn pass(kind: &Kind<'_>) {
-    let Some(suite) = suite(kind.name) else {
+fn on(ground: Ground, volumes: Volumes) {
+    let name = format!("{} on {ground:?}, {:?}", volumes.access, volumes.parameters);
+    let (Some(suite), Some(home)) = (suite(&name), ground.make()) else {
         return;
     };
     let paper = tempfile::tempdir().expect("the temporary directory can be written");
@@ -160,34 +138,25 @@ fn pass(kind: &Kind<'_>) {
         fs::write(&path, text).expect("the directory can be written");
         path.display().to_string()
     };
-    let pool;
-    let node = if let Some((kind, disk)) = kind.pool {
-        pool = disk.join("pool");
-        fs::create_dir(&pool).expect("the disk is new");
-        let place = format!("{kind}: {{ path: {} }}", pool.display());
-        let file = written(
-            "pools.yaml",
-            &format!("pools: [{{ name: default, {place} }}]"),
-        );
-        Node::start(&["--pools", &file])
-    } else {
-        let node = Node::start(&[]);
-        pool = node.dir.path().join("data/default");
-        node
-    };
+    let place = home.path(paper.path()).join("pool");
+    let pools = written("pools.yaml", &home.pools(&place));
+    let node = Node::start(&["--pools", &pools]);
 
     let mut options = vec![
-        format!("-csi.testvolumesize={}", kind.size_mib << 20),
-        format!("-csi.testvolumeexpandsize={}", (kind.size_mib + 16) << 20),
-        format!("-csi.testvolumeaccesstype={}", kind.access),
+        format!("-csi.testvolumesize={}", volumes.size_mib << 20),
+        format!(
+            "-csi.testvolumeexpandsize={}",
+            (volumes.size_mib + 16) << 20
+        ),
+        format!("-csi.testvolumeaccesstype={}", volumes.access),
     ];
-    if !kind.parameters.is_empty() {
-        let file = written("parameters.yaml", kind.parameters);
+    if !volumes.parameters.is_empty() {
+        let file = written("parameters.yaml", volumes.parameters);
         options.push(format!("-csi.testvolumeparameters={file}"));
     }
     let specs = report(&suite, &node, &options, paper.path());
 
-    count(kind.name, &specs);
+    count(&name, &specs);
     for spec in &specs {
         assert!(
             spec.status == "passed" || reason(spec).is_some(),
@@ -202,23 +171,23 @@ fn pass(kind: &Kind<'_>) {
         passed >= 70,
         "only {passed} specs passed: were the others not run?"
     );
-    assert_eq!(left(&pool, node.dir.path()), Vec::<PathBuf>::new());
+    assert!(
+        home.contents(&place).is_empty(),
+        "{:?}",
+        home.contents(&place)
+    );
+    assert_eq!(mounts_beneath(node.dir.path()), Vec::<PathBuf>::new());
 }
 
-/// What the suite left in the pool, and what it left mounted.
-fn left(pool: &Path, beneath: &Path) -> Vec<PathBuf> {
-    let entries = ["volumes", "snapshots", "making", "trash"]
-        .iter()
-        .flat_map(|part| fs::read_dir(pool.join(part)).expect("the pool is there"))
-        .map(|entry| entry.expect("it can be read").path());
+/// What the suite left mounted.
+fn mounts_beneath(beneath: &Path) -> Vec<PathBuf> {
     let mounts = Mounts::new(Gate::open())
         .all()
         .expect("the table can be read");
-    let mounts = mounts
-        .into_iter()
-        .map(|mount| mount.target)
-        .filter(|target| target.starts_with(beneath));
-    entries.chain(mounts).collect()
+    let targets = mounts.into_iter().map(|mount| mount.target);
+    targets
+        .filter(|target| target.starts_with(beneath))
+        .collect()
 }
 
 /// The suite's program, built on first use.
@@ -227,6 +196,9 @@ fn suite(kind: &str) -> Option<PathBuf> {
     if !rustix::process::geteuid().is_root() {
         skipped(&what, "mounting needs root");
         return None;
+    }
+    if std::env::var_os("ORLOP_GUEST").is_some() {
+        return Some(PathBuf::from("/payload/csi-sanity"));
     }
     if let Err(missing) = run("go", ["version"]) {
         skipped(&what, &format!("building the suite needs Go: {missing:#}"));

@@ -8,13 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use orlop::config::{self, Place};
+use orlop::config;
 use orlop::driver::mounts::{PublishSpec, StageSpec};
 use orlop::host::freeze::thaw_leftover;
 use orlop::host::gate::Gate;
 use orlop::host::mount::Mounts;
 use orlop::volume::{Access, Bytes, Snapshot, Use, Volume};
 
+use crate::support::home::Home;
 use crate::support::verbs::{Form, Node};
 use crate::support::{loops_below, until};
 
@@ -27,28 +28,9 @@ pub(crate) const LARGER: Bytes = Bytes::MIB.times(400);
 /// How long a write may take before the filesystem counts as frozen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A kind of pool, and the volumes that are made in it.
-#[derive(Clone, Copy)]
-pub(crate) struct Kind {
-    pub(crate) home: &'static str,
-    pub(crate) form: Form,
-    btrfs: bool,
-}
-
-impl Kind {
-    pub(crate) const fn directory(home: &'static str, form: Form) -> Self {
-        let btrfs = false;
-        Self { home, form, btrfs }
-    }
-
-    pub(crate) const fn btrfs(form: Form) -> Self {
-        let (home, btrfs) = ("btrfs", true);
-        Self { home, form, btrfs }
-    }
-}
-
 pub(crate) struct Scene {
     pub(crate) form: Form,
+    home: Home,
     config: config::Pool,
     place: PathBuf,
     desk: PathBuf,
@@ -82,27 +64,20 @@ impl Seen {
 }
 
 impl Scene {
-    pub(crate) fn set(kind: Kind, home: &Path, desk: &Path) -> Self {
-        let place = home.join("pool");
-        fs::create_dir(&place).expect("the filesystem is new");
-        let at = Place {
-            path: place.clone(),
-        };
+    pub(crate) fn set(home: Home, form: Form, desk: &Path) -> Self {
+        let place = home.path(desk).join("pool");
         let config = config::Pool {
             name: "pool".parse().expect("it is a legal name"),
-            kind: if kind.btrfs {
-                config::Kind::Btrfs(at)
-            } else {
-                config::Kind::Directory(at)
-            },
+            kind: home.pool(&place),
         };
         let node = Node::start(&config, Gate::open()).expect("the pool is new");
-        let source = node.create(&kind.form.spec("source", USUAL));
+        let source = node.create(&form.spec("source", USUAL));
         let source = source.expect("there is room");
         let snapshot = node.snapshot("snapshot", &source.id);
         let snapshot = snapshot.expect("the source exists");
         let scene = Self {
-            form: kind.form,
+            form,
+            home,
             config,
             place,
             desk: desk.to_owned(),
@@ -128,12 +103,7 @@ impl Scene {
         node.delete(&self.source.id).expect("nobody uses it");
         node.delete_snapshot(&self.snapshot.id)
             .expect("nobody uses it");
-        let empty = |folder: &&str| names(&self.place.join(folder)).is_empty();
-        assert!(
-            ["volumes", "snapshots", "making", "trash"]
-                .iter()
-                .all(empty)
-        );
+        assert!(until(|| self.home.contents(&self.place).is_empty()));
         assert!(until(|| loops_below(&self.place).is_empty()));
     }
 
@@ -219,13 +189,13 @@ impl Scene {
 
     /// Nothing is left but what stood there before: no entry, no mount, no loop device.
     pub(crate) fn assert_tidy(&self, node: &Node, at: &str) {
-        let only = |folder, name: &[&str]| names(&self.place.join(folder)) == name;
-        let aside = until(|| only("making", &[]) && only("trash", &[]));
-        assert!(aside, "{at}: something is left aside");
-        assert!(only("volumes", &["source"]), "{at}: a volume is left");
-        assert!(only("snapshots", &["snapshot"]), "{at}: a snapshot is left");
+        let only = ["snapshots/snapshot", "volumes/source"]
+            .map(str::to_owned)
+            .into();
+        let left = || self.home.contents(&self.place);
+        assert!(until(|| left() == only), "{at}: this is left: {:?}", left());
         let loops = || loops_below(&self.place);
-        let attached = usize::from(!self.form.is_tree());
+        let attached = usize::from(self.home.has_folders() && !self.form.is_tree());
         assert!(until(|| loops().len() == attached), "{at}: {:?}", loops());
         let staged = usize::from(self.form.access == Access::Mount);
         let seen = self.seen(node);
@@ -234,13 +204,4 @@ impl Scene {
         let promised = node.capacity(self.form).promised;
         assert_eq!(promised, USUAL, "{at}: a promise is left");
     }
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).expect("it is there");
-    let name = |entry: std::io::Result<fs::DirEntry>| {
-        let name = entry.expect("it can be read").file_name();
-        name.to_string_lossy().into_owned()
-    };
-    entries.map(name).collect()
 }

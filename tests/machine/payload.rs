@@ -13,6 +13,9 @@ use crate::support::run;
 /// Where cargo put the binary that the tests start, and where they look for it in the guest too.
 const ORLOP: &str = env!("CARGO_BIN_EXE_orlop");
 
+/// Builds upstream's suite, and says where.
+const SANITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sanity/build.sh");
+
 /// How the names of those begin that are parts of other trials.
 const APART: [&str; 2] = ["figures::", "power::"];
 
@@ -97,6 +100,8 @@ impl Payload {
             ];
             run("strip", strip)?;
         }
+        let suite = run("sh", [SANITY]).context("building csi-sanity, which needs Go")?;
+        fs::copy(suite.trim(), content.join("csi-sanity"))?;
         fs::write(content.join("links"), format!("orlop\t{ORLOP}\n"))?;
         let payload = Self { directory };
         run(

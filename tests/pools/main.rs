@@ -10,170 +10,153 @@ mod shown;
 mod support;
 mod trial;
 mod volumes;
+mod zfs;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::Arc;
+use std::process::ExitCode;
 
+use libtest_mimic::{Arguments, Trial as Test};
 use orlop::host::namespace;
-use orlop::volume::Filesystem;
-use support::home::{Ground, Home};
+use orlop::volume::Filesystem::{Btrfs, Ext4, Xfs};
+use support::home::Ground;
 use support::skipped;
 use support::verbs::Form;
 use trial::{Claim, Trial};
 
+/// Pools of one kind, with volumes of one form, about which claims are made.
+struct Kind {
+    name: &'static str,
+    ground: Ground,
+    form: Form,
+    claims: &'static [&'static [Claim]],
+}
+
+/// The kinds that this machine's kernel has.
+const HERE: [Kind; 13] = [
+    Kind {
+        name: "memory",
+        ground: Ground::Memory,
+        form: Form::TREE,
+        claims: &[volumes::CLAIMS, copies::CLAIMS],
+    },
+    Kind {
+        name: "full_disks",
+        ground: Ground::Small("ext4"),
+        form: Form::TREE,
+        claims: &[full::CLAIMS],
+    },
+    folders("trees_on_ext4", EXT4, Form::TREE),
+    folders("trees_on_xfs", XFS, Form::TREE),
+    folders("trees_on_tmpfs", Ground::Directory("tmpfs"), Form::TREE),
+    folders("images_of_ext4_on_ext4", EXT4, Form::image(Ext4)),
+    folders("images_of_xfs_on_ext4", EXT4, Form::image(Xfs)),
+    folders("images_of_btrfs_on_ext4", EXT4, Form::image(Btrfs)),
+    folders("images_of_ext4_on_xfs", XFS, Form::image(Ext4)),
+    folders("block_volumes_on_ext4", EXT4, Form::BLOCK),
+    folders("block_volumes_on_xfs", XFS, Form::BLOCK),
+    folders("subvolumes", Ground::Btrfs, Form::TREE),
+    folders("images_of_xfs_on_btrfs", Ground::Btrfs, Form::image(Xfs)),
+];
+
+/// Those for which `tests/machine` has a guest.
+const IN_A_GUEST: [Kind; 9] = [
+    lvm("thin_volumes", true, Form::device(Ext4)),
+    lvm("thin_block_volumes", true, Form::BLOCK),
+    lvm("thick_volumes", false, Form::device(Ext4)),
+    lvm(
+        "encrypted_thin_volumes",
+        true,
+        Form::device(Ext4).encrypted(),
+    ),
+    zfs("datasets", Form::TREE),
+    zfs("zvols_with_ext4", Form::device(Ext4)),
+    zfs("zvols", Form::BLOCK),
+    folders("quota_trees_on_xfs", Ground::Quota("xfs"), Form::QUOTA),
+    folders("quota_trees_on_ext4", Ground::Quota("ext4"), Form::QUOTA),
+];
+
 const EXT4: Ground = Ground::Directory("ext4");
 const XFS: Ground = Ground::Directory("xfs");
 
-#[test]
-fn a_pool_in_memory_conforms() {
-    let dir = tempfile::tempdir().expect("a temporary directory can be made");
-
-    try_all(
-        &Arc::new(Home::Memory),
-        Form::TREE,
-        dir.path(),
-        &[volumes::CLAIMS, copies::CLAIMS],
-    );
-}
-
-#[test]
-fn trees_on_ext4_conform() {
-    folders_conform(EXT4, Form::TREE);
-}
-
-#[test]
-fn trees_on_xfs_conform() {
-    folders_conform(XFS, Form::TREE);
-}
-
-#[test]
-fn trees_on_tmpfs_conform() {
-    folders_conform(Ground::Directory("tmpfs"), Form::TREE);
-}
-
-#[test]
-fn images_of_ext4_on_ext4_conform() {
-    folders_conform(EXT4, Form::image(Filesystem::Ext4));
-}
-
-#[test]
-fn images_of_xfs_on_ext4_conform() {
-    folders_conform(EXT4, Form::image(Filesystem::Xfs));
-}
-
-#[test]
-fn images_of_btrfs_on_ext4_conform() {
-    folders_conform(EXT4, Form::image(Filesystem::Btrfs));
-}
-
-#[test]
-fn images_of_ext4_on_xfs_conform() {
-    folders_conform(XFS, Form::image(Filesystem::Ext4));
-}
-
-#[test]
-fn block_volumes_on_ext4_conform() {
-    folders_conform(EXT4, Form::BLOCK);
-}
-
-#[test]
-fn block_volumes_on_xfs_conform() {
-    folders_conform(XFS, Form::BLOCK);
-}
-
-#[test]
-fn subvolumes_conform() {
-    folders_conform(Ground::Btrfs, Form::TREE);
-}
-
-#[test]
-fn images_of_xfs_on_btrfs_conform() {
-    folders_conform(Ground::Btrfs, Form::image(Filesystem::Xfs));
-}
-
-#[test]
-#[ignore = "tests/machine runs it in a guest"]
-fn thin_volumes_with_ext4_conform() {
-    logical_volumes_conform(true, Form::device(Filesystem::Ext4));
-}
-
-#[test]
-#[ignore = "tests/machine runs it in a guest"]
-fn thin_block_volumes_conform() {
-    logical_volumes_conform(true, Form::BLOCK);
-}
-
-#[test]
-#[ignore = "tests/machine runs it in a guest"]
-fn thick_volumes_with_ext4_conform() {
-    logical_volumes_conform(false, Form::device(Filesystem::Ext4));
-}
-
-fn folders_conform(ground: Ground, form: Form) {
-    conforms(
+const fn folders(name: &'static str, ground: Ground, form: Form) -> Kind {
+    Kind {
+        name,
         ground,
         form,
-        &[
+        claims: &[
             volumes::CLAIMS,
             copies::CLAIMS,
             shown::CLAIMS,
             kept::CLAIMS,
             kept::CLAIMS_OF_FOLDERS,
         ],
-    );
+    }
 }
 
-fn logical_volumes_conform(thin: bool, form: Form) {
-    if !support::takes_long() {
-        let how = "a command of LVM takes seconds in a guest: `make test-long` tries them";
-        return skipped(&format!("all claims about {form:?} on LVM"), how);
-    }
-    conforms(
-        Ground::Lvm { thin },
+const fn lvm(name: &'static str, thin: bool, form: Form) -> Kind {
+    Kind {
+        name,
+        ground: Ground::Lvm { thin },
         form,
-        &[
+        claims: &[
             volumes::CLAIMS,
             copies::CLAIMS,
             shown::CLAIMS,
             kept::CLAIMS,
             lvm::CLAIMS,
         ],
-    );
+    }
 }
 
-/// Tries all claims on pools of this kind, in mounts that end with the test.
-fn conforms(ground: Ground, form: Form, all: &[&[Claim]]) {
+const fn zfs(name: &'static str, form: Form) -> Kind {
+    Kind {
+        name,
+        ground: Ground::Zfs,
+        form,
+        claims: &[
+            volumes::CLAIMS,
+            copies::CLAIMS,
+            shown::CLAIMS,
+            kept::CLAIMS,
+            zfs::CLAIMS,
+        ],
+    }
+}
+
+fn main() -> ExitCode {
+    let here = HERE.iter().flat_map(Kind::tests);
+    let in_a_guest = IN_A_GUEST.iter().flat_map(Kind::tests);
+    let in_a_guest = in_a_guest.map(|test| test.with_ignored_flag(true));
+    libtest_mimic::run(&Arguments::from_args(), here.chain(in_a_guest).collect()).exit_code()
+}
+
+impl Kind {
+    /// Each claim as a test.
+    fn tests(&self) -> impl Iterator<Item = Test> {
+        let (kind, ground, form) = (self.name, self.ground, self.form);
+        let claims = self.claims.iter().copied().flatten();
+        claims.map(move |(name, claim)| {
+            Test::test(format!("{kind}::{name}"), move || {
+                holds(ground, form, *claim);
+                Ok(())
+            })
+        })
+    }
+}
+
+/// Tries a claim on a new pool, in mounts that end with it.
+fn holds(ground: Ground, form: Form, claim: fn(&mut Trial)) {
     if !rustix::process::geteuid().is_root() {
-        return skipped(&format!("pools on {ground:?}"), "mounting needs root");
+        return skipped(&format!("a claim about {ground:?}"), "mounting needs root");
     }
     let desk = tempfile::tempdir().expect("a temporary directory can be made");
     namespace::in_own_mounts(|| {
-        if let Some(home) = ground.make() {
-            try_all(&Arc::new(home), form, desk.path(), all);
-        }
+        let Some(home) = ground.make() else {
+            return;
+        };
+        let place = home.path(desk.path()).join("pool");
+        claim(&mut Trial::new(home, form, place, desk.path().join("desk")));
     })
     .expect("root may make a mount namespace");
-}
-
-fn try_all(home: &Arc<Home>, form: Form, desk: &Path, all: &[&[Claim]]) {
-    let holds = |(name, claim): &&Claim| {
-        let place = home.path(desk).join(name);
-        let desk = desk.join(format!("{name}.desk"));
-        let tried = catch_unwind(AssertUnwindSafe(|| {
-            claim(&mut Trial::new(Arc::clone(home), form, place, desk));
-        }));
-        tried.is_ok()
-    };
-    let claims = all.iter().copied().flatten();
-    let broken: Vec<_> = claims
-        .filter(|claim| !holds(claim))
-        .map(|(name, _)| name)
-        .collect();
-    assert!(
-        broken.is_empty(),
-        "of {form:?} it does not hold that {broken:?}"
-    );
 }
 
 /// Claims with their names.

@@ -36,14 +36,14 @@ pub(crate) struct Trial {
     pub(crate) config: config::Pool,
     pub(crate) place: PathBuf,
     pub(crate) desk: PathBuf,
-    pub(crate) home: Arc<Home>,
+    pub(crate) home: Home,
     disk: Option<Arc<Disk>>,
     node: Option<Node>,
 }
 
 impl Trial {
     /// On a pool of its own, at the directory `place` if it is one of folders.
-    pub(crate) fn new(home: Arc<Home>, form: Form, place: PathBuf, desk: PathBuf) -> Self {
+    pub(crate) fn new(home: Home, form: Form, place: PathBuf, desk: PathBuf) -> Self {
         fs::create_dir(&desk).expect("it is new");
         let config = config::Pool {
             name: "pool".parse().expect("it is a legal name"),
@@ -54,7 +54,7 @@ impl Trial {
             config,
             place,
             desk,
-            disk: matches!(*home, Home::Memory).then(Arc::default),
+            disk: matches!(home, Home::Memory).then(Arc::default),
             home,
             node: None,
         };

@@ -1,18 +1,19 @@
 //! A disk for a volume group or a zpool, with whatever the last test left on it.
 
 use std::fs::{self, File};
+use std::path::Path;
 
 use tempfile::TempDir;
 
 use super::run;
 
-/// The guest's, which is none of its memory.
-const OF_GUEST: &str = "/dev/disk/serial/test1";
+/// Where the guest has its disks, none of which is in its memory.
+const OF_GUEST: &str = "/dev/disk/serial";
 
 /// The size of a loop file; only what is written takes room.
 const SIZE: u64 = 16 << 30;
 
-/// In the guest a disk of its own, elsewhere a loop device, which is gone when this is dropped. One at a time.
+/// In the guest a disk of its own, elsewhere a loop device, which is gone when this is dropped.
 pub(super) struct BareDisk {
     /// Its node, as the kernel names it.
     pub(super) device: String,
@@ -20,9 +21,11 @@ pub(super) struct BareDisk {
 }
 
 impl BareDisk {
-    pub(super) fn new() -> Self {
+    /// The guest's of this serial, of which there is one.
+    pub(super) fn new(serial: &str) -> Self {
         if std::env::var_os("ORLOP_GUEST").is_some() {
-            let node = fs::canonicalize(OF_GUEST).expect("the guest has such a disk");
+            let node = Path::new(OF_GUEST).join(serial);
+            let node = fs::canonicalize(node).expect("the guest has such a disk");
             return Self {
                 device: node.display().to_string(),
                 file: None,

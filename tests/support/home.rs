@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use orlop::config::{self, Place};
+use orlop::config;
 use orlop::volume::Bytes;
-use tempfile::TempDir;
 
 use super::bare_disk::BareDisk;
+use super::tank::Tank;
 use super::{LoopFs, run, skipped};
 
 /// The size of what is below each pool; only what is written takes room.
@@ -21,6 +21,10 @@ pub(crate) enum Ground {
     Memory,
     /// Directories on this filesystem.
     Directory(&'static str),
+    /// The same, on a small disk.
+    Small(&'static str),
+    /// The same, mounted so that it keeps to quotas of projects.
+    Quota(&'static str),
     /// Subvolumes of a btrfs.
     Btrfs,
     /// A volume group.
@@ -28,13 +32,16 @@ pub(crate) enum Ground {
         /// With a thin pool.
         thin: bool,
     },
+    /// A zpool.
+    Zfs,
 }
 
-/// What pools are made on, one after the other; dropped, it is gone.
+/// What a pool is made on; dropped, it is gone.
 pub(crate) enum Home {
     Memory,
     Folders { disk: LoopFs, btrfs: bool },
     Lvm(VolumeGroup),
+    Zfs(Tank),
 }
 
 /// A volume group on a disk of its own.
@@ -42,7 +49,6 @@ pub(crate) struct VolumeGroup {
     pub(crate) name: String,
     thin: bool,
     disk: BareDisk,
-    directory: TempDir,
 }
 
 impl Ground {
@@ -54,36 +60,53 @@ impl Ground {
                 disk: LoopFs::of_size(filesystem, SIZE)?,
                 btrfs: false,
             }),
+            Self::Small(filesystem) => Some(Home::Folders {
+                disk: LoopFs::new(filesystem)?,
+                btrfs: false,
+            }),
+            Self::Quota(filesystem) => Some(Home::Folders {
+                disk: LoopFs::with_quota(filesystem, SIZE)?,
+                btrfs: false,
+            }),
             Self::Btrfs => Some(Home::Folders {
                 disk: LoopFs::of_size("btrfs", SIZE)?,
                 btrfs: true,
             }),
             Self::Lvm { thin } => VolumeGroup::new(thin).map(Home::Lvm),
+            Self::Zfs => Tank::new().map(Home::Zfs),
         }
     }
 }
 
 impl Home {
-    /// A new pool, empty; one of folders is in the directory `place`.
-    pub(crate) fn pool(&self, place: &Path) -> config::Kind {
-        fs::create_dir_all(place).expect("the place can be written");
-        let at = Place {
-            path: place.to_owned(),
+    /// A pools file with one pool, named `pool`; one of folders is in the directory `place`, which is made.
+    pub(crate) fn pools(&self, place: &Path) -> String {
+        let at = || {
+            fs::create_dir_all(place).expect("the place can be written");
+            format!("{{ path: {} }}", place.display())
         };
-        match self {
-            Self::Memory | Self::Folders { btrfs: false, .. } => config::Kind::Directory(at),
-            Self::Folders { btrfs: true, .. } => config::Kind::Btrfs(at),
-            Self::Lvm(group) => {
-                group.clear();
-                config::Kind::Lvm(group.pool(1000))
-            }
-        }
+        let kind = match self {
+            Self::Memory | Self::Folders { btrfs: false, .. } => format!("directory: {}", at()),
+            Self::Folders { btrfs: true, .. } => format!("btrfs: {}", at()),
+            Self::Lvm(group) => format!("lvm: {}", group.pool()),
+            Self::Zfs(tank) => format!("zfs: {{ dataset: {} }}", tank.dataset()),
+        };
+        format!("pools: [{{ name: pool, {kind} }}]")
+    }
+
+    /// The pool in that file.
+    pub(crate) fn pool(&self, place: &Path) -> config::Kind {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let file = directory.path().join("pools.yaml");
+        fs::write(&file, self.pools(place)).expect("the directory can be written");
+        let pools = config::Pools::read(&file).expect("it is a pools file");
+        pools.pools[0].kind.clone()
     }
 
     /// Where the directories of pools can be.
     pub(crate) fn path<'a>(&'a self, otherwise: &'a Path) -> &'a Path {
         match self {
-            Self::Memory | Self::Lvm(_) => otherwise,
+            Self::Memory | Self::Lvm(_) | Self::Zfs(_) => otherwise,
             Self::Folders { disk, .. } => disk.path(),
         }
     }
@@ -106,6 +129,7 @@ impl Home {
                 .flat_map(of_folder)
                 .collect(),
             Self::Lvm(group) => group.contents(),
+            Self::Zfs(tank) => tank.contents(),
         }
     }
 
@@ -119,6 +143,15 @@ impl Home {
         match self {
             Self::Memory | Self::Folders { .. } => Bytes(4096),
             Self::Lvm(_) => Bytes::MIB.times(4),
+            Self::Zfs(_) => Bytes::MIB,
+        }
+    }
+
+    /// The smallest tree.
+    pub(crate) fn least_tree(&self) -> Bytes {
+        match self {
+            Self::Memory | Self::Folders { .. } | Self::Lvm(_) => Bytes(1),
+            Self::Zfs(_) => Bytes::MIB,
         }
     }
 }
@@ -134,8 +167,7 @@ impl VolumeGroup {
             // As those of machines often are, with a dash.
             name: format!("vg-{}", std::process::id()),
             thin,
-            disk: BareDisk::new(),
-            directory: tempfile::tempdir().expect("a temporary directory can be made"),
+            disk: BareDisk::new("test1"),
         };
         let create = ["--quiet", "--yes", &group.name, &group.disk.device];
         run("vgcreate", create).expect("nobody uses it");
@@ -151,26 +183,13 @@ impl VolumeGroup {
         Some(group)
     }
 
-    /// A pool in it, which promises this many percent of what it has.
-    pub(crate) fn pool(&self, overcommit: u64) -> config::Lvm {
+    /// A pool in it, which promises ten times what it has.
+    fn pool(&self) -> String {
         let thin = if self.thin { ", thinPool: thin-0" } else { "" };
-        let text = format!(
-            "pools: [{{ name: pool, lvm: {{ volumeGroup: {}{thin}, overcommitPercent: {overcommit} }} }}]",
+        format!(
+            "{{ volumeGroup: {}{thin}, overcommitPercent: 1000 }}",
             self.name
-        );
-        let file = self.directory.path().join("pools.yaml");
-        fs::write(&file, text).expect("the directory can be written");
-        let pools = config::Pools::read(&file).expect("it is a pools file");
-        match &pools.pools[0].kind {
-            config::Kind::Lvm(lvm) => lvm.clone(),
-            other => panic!("it is {}", other.name()),
-        }
-    }
-
-    /// Removes all that pools made in it.
-    fn clear(&self) {
-        let ours = ["--select", "lv_name=~^[vshr]-", &self.name];
-        run("lvremove", ["--quiet", "--yes"].iter().chain(&ours)).expect("nobody uses them");
+        )
     }
 
     fn contents(&self) -> BTreeSet<String> {
@@ -179,6 +198,7 @@ impl VolumeGroup {
         let entry = |line: &str| {
             let (name, tags) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
             let folder = match name.split_once('-')? {
+                ("h", _) => "making",
                 _ if tags.contains("orlop-half") => "making",
                 ("v", _) => "volumes",
                 ("s", _) => "snapshots",

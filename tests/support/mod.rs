@@ -3,9 +3,10 @@
 
 mod bare_disk;
 pub(crate) mod home;
+mod tank;
 pub(crate) mod verbs;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -33,6 +34,19 @@ impl LoopFs {
 
     /// One of this many bytes, of which only those that are written take room.
     pub(crate) fn of_size(kind: &str, size: u64) -> Option<Self> {
+        Self::make(kind, size, &[], "loop,noatime")
+    }
+
+    /// One that keeps to quotas of projects: `ext4` or `xfs`.
+    pub(crate) fn with_quota(kind: &str, size: u64) -> Option<Self> {
+        let options: &[&str] = match kind {
+            "ext4" => &["-Oquota,project", "-Equotatype=prjquota"],
+            _ => &[],
+        };
+        Self::make(kind, size, options, "loop,noatime,prjquota")
+    }
+
+    fn make(kind: &str, size: u64, options: &[&str], mounted: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             skipped(&format!("a test on {kind}"), "mounting needs root");
             return None;
@@ -44,20 +58,17 @@ impl LoopFs {
         File::create(&image)
             .and_then(|file| file.set_len(size))
             .expect("a sparse file can be made");
-        let made = match kind {
-            "tmpfs" => run(
-                "mount",
-                [
-                    OsString::from("-ttmpfs"),
-                    format!("-onoatime,size={size}").into(),
-                    "tmpfs".into(),
-                    mount.clone().into(),
-                ],
-            ),
-            _ => run(&format!("mkfs.{kind}"), [OsStr::new("-q"), image.as_ref()]).and_then(|_| {
-                let options = [OsStr::new("-oloop,noatime"), image.as_ref(), mount.as_ref()];
-                run("mount", options)
-            }),
+        let made = if kind == "tmpfs" {
+            let options = format!("-onoatime,size={size}");
+            let tmpfs = [OsStr::new("-ttmpfs"), options.as_ref(), "tmpfs".as_ref()];
+            run("mount", tmpfs.into_iter().chain([mount.as_ref()]))
+        } else {
+            let options = options.iter().map(OsStr::new);
+            let make = options.chain([OsStr::new("-q"), image.as_ref()]);
+            run(&format!("mkfs.{kind}"), make).and_then(|_| {
+                let options = [OsStr::new("-o"), mounted.as_ref(), image.as_ref()];
+                run("mount", options.into_iter().chain([mount.as_ref()]))
+            })
         };
         if let Err(reason) = made {
             skipped(&format!("a test on {kind}"), &format!("{reason:#}"));

@@ -32,6 +32,8 @@ pub(crate) struct Form {
     pub(crate) layout: Option<Layout>,
     pub(crate) filesystem: Option<Filesystem>,
     pub(crate) encryption: bool,
+    /// Whether its size must be enforced.
+    pub(crate) quota: bool,
 }
 
 impl Form {
@@ -40,12 +42,18 @@ impl Form {
         layout: Some(Layout::Tree),
         filesystem: None,
         encryption: false,
+        quota: false,
+    };
+    pub(crate) const QUOTA: Self = Self {
+        quota: true,
+        ..Self::TREE
     };
     pub(crate) const BLOCK: Self = Self {
         access: Access::Block,
         layout: None,
         filesystem: None,
         encryption: false,
+        quota: false,
     };
 
     pub(crate) const fn image(filesystem: Filesystem) -> Self {
@@ -54,6 +62,7 @@ impl Form {
             layout: Some(Layout::Image),
             filesystem: Some(filesystem),
             encryption: false,
+            quota: false,
         }
     }
 
@@ -87,7 +96,7 @@ impl Form {
             access: self.access,
             filesystem: self.filesystem,
             layout: self.layout,
-            require_quota: false,
+            require_quota: self.quota,
             encryption: self.encryption.then_some(true),
             wishes: Wishes::default(),
         }
