@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo man deb kind test test-long test-cluster bench bench-machine
+.PHONY: build demo man deb kind manifests test test-long test-cluster bench bench-machine
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
@@ -43,6 +43,9 @@ bench: ## every figure beside its floor
 bench-machine: ## each call on LVM and ZFS beside the bare tools, in the guest
 	@./tests/tools.sh test
 	$(CARGO) test --quiet --release --locked --test machine -- --quiet --ignored --exact figures::beside_the_bare_tools
+
+manifests: ## deploy/kubernetes from the chart
+	@deploy/manifests.sh
 
 deb: build ## a Debian package with the node and the Docker plugin as services
 	@./packaging/deb.sh "$${CARGO_TARGET_DIR:-target}/release/orlop" "$${CARGO_TARGET_DIR:-target}"
