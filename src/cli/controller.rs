@@ -15,6 +15,7 @@ use tonic::service::Routes;
 use super::Log;
 use super::node::{runtime, until_all_ended};
 use crate::cluster::Router;
+use crate::cluster::kubernetes::{self, Service};
 use crate::cluster::nodes::Members;
 use crate::csi::endpoint::Endpoint;
 use crate::csi::proto::controller_server::ControllerServer;
@@ -40,9 +41,32 @@ pub(super) struct Controller {
     )]
     endpoint: Endpoint,
 
-    /// A node, and where it listens for the router; once for each.
-    #[arg(long = "node", value_name = "NAME=ADDRESS", value_parser = node, required = true)]
+    /// A node, and where it listens for the router; once for each, where no Kubernetes tells of them.
+    #[arg(
+        long = "node",
+        value_name = "NAME=ADDRESS",
+        value_parser = node,
+        required_unless_present = "namespace",
+        conflicts_with = "namespace"
+    )]
     nodes: Vec<(String, SocketAddr)>,
+
+    /// Find the nodes by Kubernetes: those behind the headless service of this namespace.
+    #[arg(long, env = "ORLOP_NAMESPACE", value_name = "NAME")]
+    namespace: Option<String>,
+
+    /// The headless service of the nodes; of several ports, the one named `router` is taken.
+    #[arg(
+        long,
+        env = "ORLOP_SERVICE",
+        default_value = "orlop-nodes",
+        value_name = "NAME"
+    )]
+    service: String,
+
+    /// How to reach the Kubernetes; if left out, as a pod does.
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE", requires = "namespace")]
+    kubeconfig: Option<PathBuf>,
 
     /// The directory with the router's `tls.crt` and `tls.key`, and the `ca.crt` of the nodes.
     #[arg(long, env = "ORLOP_CERTIFICATES", value_name = "DIR")]
@@ -74,7 +98,17 @@ impl Controller {
             "the certificate in {} is of {is}: the router is {must_be}",
             self.certificates.display()
         );
-        let members = watch::Sender::new(Some(members(self.nodes)?)).subscribe();
+        let members = match self.namespace {
+            None => watch::Sender::new(Some(members(self.nodes)?)).subscribe(),
+            Some(namespace) => {
+                let service = Service {
+                    namespace,
+                    name: self.service,
+                };
+                let client = kubernetes::client(self.kubeconfig.as_deref()).await?;
+                kubernetes::follow(client, service, shutdown.clone())
+            }
+        };
         let router = Router::new(members, credentials, shutdown.clone());
         let metrics = Metrics::new();
         let socket = Socket::bind(&self.endpoint)?;

@@ -1,12 +1,14 @@
 //! The router: one CSI controller for all nodes, which passes each call on to the node that has, or should have, the volume.
 //!
-//! It keeps nothing: [`nodes`] says who is there, [`inventory`] remembers which node has what, and `look` asks each node
-//! for it again and again. `controller` finds the node of a call, `placement` one for a new volume, `listing` asks all.
+//! It keeps nothing: who is there is told to it, by [`kubernetes`] or by a person, and kept in [`nodes`]; [`inventory`]
+//! remembers which node has what, and `look` asks each node for it again and again. `controller` finds the node of a call,
+//! `placement` one for a new volume, `listing` asks all.
 //! What a request means is the node's to say; the router reads only ids, names and topology.
 
 mod capacity;
 mod controller;
 pub mod inventory;
+pub mod kubernetes;
 mod listing;
 mod look;
 pub mod nodes;
