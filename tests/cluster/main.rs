@@ -1,6 +1,7 @@
 //! Claims in a real Kubernetes: its own control plane, kubelets, containerd, the stock sidecars, and the chart by Helm.
 
 mod bed;
+mod capacity;
 mod faults;
 mod snapshots;
 mod space;
@@ -21,7 +22,13 @@ type Test = (&'static str, fn(&Space<'_>) -> anyhow::Result<()>);
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(4);
-    let tests = [volumes::TESTS, snapshots::TESTS, faults::TESTS].concat();
+    let tests = [
+        volumes::TESTS,
+        snapshots::TESTS,
+        capacity::TESTS,
+        faults::TESTS,
+    ]
+    .concat();
     let bed = if arguments.list {
         None
     } else {
