@@ -99,6 +99,15 @@ async fn until_all_were_heard(client: &mut Client) {
     .await;
 }
 
+/// Waits for a condition.
+pub(crate) async fn until(it_is: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !it_is() {
+        assert!(Instant::now() < limit, "it does not become so");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Waits until the volume can not be asked for, and gives the refusal.
 async fn until_it_is_away(client: &mut Client, id: &str) -> Status {
     let limit = Instant::now() + Duration::from_secs(30);

@@ -1,6 +1,7 @@
 //! The router over real nodes: `orlop controller` and several `orlop node`, each a process, with mutual TLS between them.
 
 mod api;
+mod enrol;
 mod fleet;
 mod ids;
 mod kubernetes;
