@@ -87,15 +87,18 @@ impl Controller {
         let shutdown = shutdown::on_signal()?;
         let (metrics, mut running) = (Metrics::new(), JoinSet::new());
         let cluster = self.kubernetes.connect().await?;
-        let members = match &cluster {
-            Some(cluster) => cluster.members(&shutdown),
-            None => watch::Sender::new(Some(members(self.nodes)?)).subscribe(),
+        let (members, records) = match &cluster {
+            Some(cluster) => cluster.nodes(&shutdown),
+            None => (
+                watch::Sender::new(Some(members(self.nodes)?)).subscribe(),
+                None,
+            ),
         };
         let credentials = match (self.certificates, &cluster) {
             (None, Some(cluster)) => cluster.sign(&mut running, &metrics, &shutdown).await?,
             (directory, _) => credentials(&directory.context("say --certificates")?)?,
         };
-        let router = Router::new(members, credentials, shutdown.clone());
+        let router = Router::new(members, records, credentials, shutdown.clone());
         let socket = Socket::bind(&self.endpoint)?;
         let services = Routes::new(IdentityServer::new(Identity::new(router.clone())))
             .add_service(ControllerServer::new(router.clone()));

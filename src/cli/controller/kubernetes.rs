@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::DRAIN_LIMIT;
-use crate::cluster::kubernetes::{self, Service};
+use crate::cluster::kubernetes::{self, Absences, Records, Service};
 use crate::cluster::nodes::Members;
 use crate::csi;
 use crate::csi::proto::inspection::enrolment_server::EnrolmentServer;
@@ -40,6 +41,17 @@ pub(super) struct Kubernetes {
     /// How to reach the Kubernetes; if left out, as a pod does.
     #[arg(long, env = "KUBECONFIG", value_name = "FILE", requires = "namespace")]
     kubeconfig: Option<PathBuf>,
+
+    /// Let volumes be deleted of which a node is the last known place whose Node object is gone for so long, such as 24h; if
+    /// left out they are waited for.
+    #[arg(
+        long,
+        env = "ORLOP_FORGET_LOST_NODES_AFTER",
+        value_name = "TIME",
+        value_parser = time,
+        requires = "namespace"
+    )]
+    forget_lost_nodes_after: Option<Duration>,
 
     /// Sign certificates on this address, such as 0.0.0.0:9741, for nodes that prove by a token who they are.
     #[arg(
@@ -102,13 +114,23 @@ impl Kubernetes {
 }
 
 impl Cluster {
-    /// Its nodes.
-    pub(super) fn members(&self, shutdown: &CancellationToken) -> watch::Receiver<Option<Members>> {
+    /// Its nodes, and where its volumes were.
+    pub(super) fn nodes(
+        &self,
+        shutdown: &CancellationToken,
+    ) -> (watch::Receiver<Option<Members>>, Option<Records>) {
         let service = Service {
             namespace: self.namespace.clone(),
             name: self.told.service.clone(),
         };
-        kubernetes::follow(self.client.clone(), service, shutdown.clone())
+        let (client, absences) = (self.client.clone(), Absences::default());
+        let records = Records::new(
+            client.clone(),
+            absences.clone(),
+            self.told.forget_lost_nodes_after,
+        );
+        let members = kubernetes::follow(client, service, absences, shutdown.clone());
+        (members, Some(records))
     }
 
     /// Signs for this controller and, if it was told where, for nodes.
@@ -142,4 +164,9 @@ impl Cluster {
         }
         Ok(credentials)
     }
+}
+
+fn time(text: &str) -> Result<Duration> {
+    let time: jiff::SignedDuration = text.parse().context("write it like 24h or 30m")?;
+    Duration::try_from(time).context("it must not be negative")
 }
