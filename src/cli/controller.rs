@@ -99,6 +99,7 @@ impl Controller {
             (directory, _) => credentials(&directory.context("say --certificates")?)?,
         };
         let router = Router::new(members, records, credentials, shutdown.clone());
+        router.register(&mut metrics.registry());
         let socket = Socket::bind(&self.endpoint)?;
         let services = Routes::new(IdentityServer::new(Identity::new(router.clone())))
             .add_service(ControllerServer::new(router.clone()));

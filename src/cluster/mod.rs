@@ -7,6 +7,7 @@
 
 mod capacity;
 mod controller;
+mod figures;
 pub mod inventory;
 pub mod kubernetes;
 mod listing;
