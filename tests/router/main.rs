@@ -3,6 +3,7 @@
 mod api;
 mod enrol;
 mod fleet;
+mod growth;
 mod ids;
 mod kubernetes;
 mod placement;
