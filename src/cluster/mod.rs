@@ -7,10 +7,12 @@
 
 mod capacity;
 mod controller;
+mod figures;
 pub mod inventory;
 pub mod kubernetes;
 mod listing;
 mod look;
+mod lost;
 pub mod nodes;
 mod placement;
 
@@ -21,6 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::inventory::{Inventory, Key};
+use self::kubernetes::Records;
 use self::nodes::{Members, Node, Nodes, Outcome};
 use crate::csi::Readiness;
 use crate::tls::Credentials;
@@ -36,12 +39,15 @@ pub struct Router {
     nodes: Arc<Nodes>,
     inventory: Arc<Inventory>,
     last_creation: Arc<Mutex<Option<Instant>>>,
+    /// Where volumes were, if a Kubernetes says so.
+    records: Option<Records>,
 }
 
 impl Router {
     /// A router to those of whom `members` tells, until the token is set. Must be called inside a runtime.
     pub fn new(
         members: watch::Receiver<Option<Members>>,
+        records: Option<Records>,
         credentials: Credentials,
         shutdown: CancellationToken,
     ) -> Self {
@@ -51,6 +57,7 @@ impl Router {
             nodes,
             inventory,
             last_creation: Arc::default(),
+            records,
         }
     }
 

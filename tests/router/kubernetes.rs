@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Node as NodeObject;
+use k8s_openapi::api::core::v1::{Node as NodeObject, PersistentVolume};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client as Kubernetes};
 use orlop::csi::proto::ControllerGetVolumeRequest;
 use serde_json::json;
@@ -77,7 +78,7 @@ impl Objects {
     }
 }
 
-fn router(server: &Server, fleet: &Fleet) -> Node {
+fn router(server: &Server, fleet: &Fleet, more: &[&str]) -> Node {
     let config = server.config().display().to_string();
     let certificates = fleet.router_certificates().display().to_string();
     let args = [
@@ -88,7 +89,7 @@ fn router(server: &Server, fleet: &Fleet) -> Node {
         "--certificates",
         &certificates,
     ];
-    Node::start_as("controller", &args)
+    Node::start_as("controller", &[&args, more].concat())
 }
 
 /// Waits until the router knows all nodes that there are.
@@ -97,6 +98,15 @@ async fn until_all_were_heard(client: &mut Client) {
         client.delete("default/nothing").await
     })
     .await;
+}
+
+/// Waits for a condition.
+pub(crate) async fn until(it_is: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !it_is() {
+        assert!(Instant::now() < limit, "it does not become so");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Waits until the volume can not be asked for, and gives the refusal.
@@ -126,7 +136,7 @@ async fn nodes_are_found_and_lost_by_their_objects_and_endpoints() {
         objects.set_ready(&fleet, at, true).await;
     }
 
-    let first = router(&server, &fleet);
+    let first = router(&server, &fleet, &[]);
     let mut client = client_of(&first).await;
     let id = client
         .create(on("data", &["b"]))
@@ -136,7 +146,7 @@ async fn nodes_are_found_and_lost_by_their_objects_and_endpoints() {
 
     // Its pod goes: what is there stays there, and neither this router nor a new one says otherwise.
     objects.remove_slice(1).await;
-    let fresh = router(&server, &fleet);
+    let fresh = router(&server, &fleet, &[]);
     let mut fresh = Client::new(fresh.channel().await);
     let elsewhere = until_it(&mut fresh, async |client| {
         client.create(on("other", &["a"])).await
@@ -165,4 +175,77 @@ async fn nodes_are_found_and_lost_by_their_objects_and_endpoints() {
     objects.remove_node(1).await;
     until_all_were_heard(&mut client).await;
     until_all_were_heard(&mut fresh).await;
+}
+
+/// The record of a volume that is on this node, as the provisioner would have made it.
+async fn record(kubernetes: &Kubernetes, name: &str, node: &str) {
+    let volume = json!({"metadata": {"name": name}, "spec": {
+        "capacity": {"storage": "1Mi"}, "accessModes": ["ReadWriteOnce"],
+        "csi": {"driver": "csi.orlop.dev", "volumeHandle": format!("default/{name}")},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+            {"key": "topology.orlop.dev/node", "operator": "In", "values": [node]},
+        ]}]}},
+    }});
+    let volume = serde_json::from_value(volume).expect("it is a volume");
+    let volumes = Api::<PersistentVolume>::all(kubernetes.clone());
+    volumes
+        .create(&PostParams::default(), &volume)
+        .await
+        .expect("it is new");
+}
+
+#[tokio::test]
+async fn of_a_volume_that_is_nowhere_only_the_node_of_its_record_is_asked() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let fleet = Fleet::of_at(2, HERE);
+    let kubernetes = server.client().await;
+    let objects = Objects::new(&kubernetes);
+    for at in 0..2 {
+        objects.add_node(at).await;
+    }
+    objects.set_ready(&fleet, 0, true).await;
+    record(&kubernetes, "was-on-a", "a").await;
+    record(&kubernetes, "was-on-b", "b").await;
+
+    let patient = router(&server, &fleet, &[]);
+    let mut client = Client::new(patient.channel().await);
+    until_it(&mut client, async |client| {
+        client.delete("default/was-on-a").await
+    })
+    .await;
+    for unclear in ["default/was-on-b", "default/nothing"] {
+        let refused = client.delete(unclear).await.expect_err("b may have it");
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(refused.message().contains(" b"), "{refused}");
+    }
+
+    objects.remove_node(1).await;
+    until_all_were_heard(&mut client).await;
+    let refused = client
+        .delete("default/was-on-b")
+        .await
+        .expect_err("it may come back");
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(
+        refused.message().contains("node b, which is not there"),
+        "{refused}"
+    );
+
+    let forgetful = router(&server, &fleet, &["--forget-lost-nodes-after", "1s"]);
+    let mut client = Client::new(forgetful.channel().await);
+    until_it(&mut client, async |client| {
+        client.delete("default/was-on-b").await
+    })
+    .await;
+    let events = Api::<Event>::all(kubernetes)
+        .list(&ListParams::default())
+        .await;
+    let events = events.expect("they may be listed").items;
+    let told = events
+        .iter()
+        .find(|event| event.reason.as_deref() == Some("NodeLost"));
+    let regarding = told.and_then(|event| event.regarding.as_ref()?.name.as_deref());
+    assert_eq!(regarding, Some("was-on-b"));
 }

@@ -1,6 +1,7 @@
 //! What the router knows of the Kubernetes that it serves.
 
 mod nodes;
+mod records;
 
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 pub use self::nodes::{Service, follow};
+pub use self::records::{Absences, Records};
 
 /// A client of the Kubernetes that a file names, or of the one in which this process runs.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<Client> {

@@ -2,7 +2,7 @@
 //!
 //! A Node whose endpoint is ready serves. One that has none now, but had one or has our label of topology, may have volumes
 //! all the same: it is silent. The label is what lasts: the kubelet sets it when the driver registers and leaves it there,
-//! whereas it takes the driver off the CSINode object whenever the driver's pod goes.
+//! whereas it takes the driver off the `CSINode` object whenever the driver's pod goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -20,6 +20,7 @@ use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::records::Absences;
 use crate::cluster::nodes::Members;
 use crate::names::TOPOLOGY_NODE;
 
@@ -68,19 +69,25 @@ struct Endpoint {
 pub fn follow(
     client: Client,
     service: Service,
+    absences: Absences,
     shutdown: CancellationToken,
 ) -> watch::Receiver<Option<Members>> {
     let (told, members) = watch::channel(None);
     tokio::spawn(async move {
         tokio::select! {
-            () = watch(client, &service, told) => {}
+            () = watch(client, &service, &absences, told) => {}
             () = shutdown.cancelled() => {}
         }
     });
     members
 }
 
-async fn watch(client: Client, service: &Service, told: watch::Sender<Option<Members>>) {
+async fn watch(
+    client: Client,
+    service: &Service,
+    absences: &Absences,
+    told: watch::Sender<Option<Members>>,
+) {
     let of_service = format!("kubernetes.io/service-name={}", service.name);
     let nodes = Api::<PartialObjectMeta<Node>>::all(client.clone());
     let slices = Api::<EndpointSlice>::namespaced(client, &service.namespace);
@@ -102,6 +109,7 @@ async fn watch(client: Client, service: &Service, told: watch::Sender<Option<Mem
         told.send_if_modified(|before| {
             let changed = before.as_ref() != Some(&members);
             if changed {
+                absences.note(before.as_ref(), &members);
                 let ready = members.values().flatten().count();
                 info!(nodes = members.len(), ready, "these nodes are there");
                 *before = Some(members);
@@ -226,10 +234,6 @@ mod tests {
             .expect("it is metadata")
     }
 
-    fn at(address: &str) -> Option<SocketAddr> {
-        Some(address.parse().expect("it is an address"))
-    }
-
     /// One that has listed these.
     fn view(nodes: &[(&str, bool)], slices: Vec<EndpointSlice>) -> View {
         let mut view = View::default();
@@ -299,7 +303,7 @@ mod tests {
 
         let expected = [
             ("labelled", None),
-            ("serves", at("192.0.2.3:9740")),
+            ("serves", Some(([192, 0, 2, 3], 9740).into())),
             ("starts", None),
         ];
         assert_eq!(
