@@ -84,15 +84,21 @@ impl Bed {
                 .unwrap_or_else(|error| format!("{error:#}"))
         };
         let pods = look(&["get", "pods", "--all-namespaces", "--output=wide"]);
-        let logs = look(&[
-            "logs",
-            "--namespace",
-            NAMESPACE,
-            "daemonset/orlop-node",
-            "--all-containers",
-            "--tail=10",
-        ]);
-        format!("{pods}\n{logs}")
+        let logs = |of| {
+            look(&[
+                "logs",
+                "--namespace",
+                NAMESPACE,
+                of,
+                "--all-containers",
+                "--tail=10",
+            ])
+        };
+        let (node, controller) = (
+            logs("daemonset/orlop-node"),
+            logs("deployment/orlop-controller"),
+        );
+        format!("{pods}\n{node}\n{controller}")
     }
 
     /// What kubectl prints.
@@ -107,6 +113,11 @@ impl Bed {
         let path = file.path().display().to_string();
         self.kubectl(&["apply", "--namespace", namespace, "--filename", &path])?;
         Ok(())
+    }
+
+    /// What the controller of the chart asked of the API server, an event a line.
+    pub(crate) fn audit(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.state.join("log/audit.log"))?)
     }
 
     /// Runs a program among the control plane.

@@ -123,6 +123,7 @@ control_plane() { # PID 1 of the cluster
 		--kubelet-client-certificate=pki/kubelet-client.crt --kubelet-client-key=pki/kubelet-client.key \
 		--kubelet-preferred-address-types=InternalIP --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
 		--service-account-key-file=pki/sa.key --service-account-signing-key-file=pki/sa.key \
+		--audit-policy-file="$here/audit.yaml" --audit-log-path="$BED/log/audit.log" \
 		--service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.96.0.0/16 --allow-privileged \
 		--default-not-ready-toleration-seconds=5 --default-unreachable-toleration-seconds=5
 	until_ok 60 curl -sf --cacert pki/ca.crt https://10.77.0.1:6443/readyz
@@ -183,7 +184,8 @@ node() { # PID 1 of a node
 	ip addr add "10.77.0.1$i/16" dev eth0
 	ip link set eth0 up
 	ip route add default via 10.77.0.1
-	sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=0
+	# A pod reaches a service that is on its own node only if what the bridge passes is seen by the rules for it.
+	sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1
 	cat >/etc/cni/net.d/10-bed.conflist <<-JSON
 		{"cniVersion": "0.4.0", "name": "bed", "plugins": [
 		  {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
