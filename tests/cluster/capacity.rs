@@ -44,7 +44,7 @@ fn last_space(space: &Space<'_>) -> Result<()> {
     // Who has its part leaves; then there must be room for who waits.
     let mut open = names;
     let mut most = 0;
-    let end = Instant::now() + Duration::from_secs(180);
+    let end = Instant::now() + Duration::from_mins(3);
     while !open.is_empty() {
         ensure!(Instant::now() < end, "{open:?} wait for ever");
         let given = given(space)?;

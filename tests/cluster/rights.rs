@@ -71,10 +71,10 @@ fn granted(bed: &Bed) -> Result<BTreeSet<String>> {
         roles[1],
     ])?;
     let roles: Value = serde_json::from_str(&roles)?;
-    let rules = roles["items"].as_array().into_iter().flatten();
-    let rules = rules.flat_map(|role| role["rules"].as_array().into_iter().flatten());
+    let all = roles["items"].as_array().into_iter().flatten();
+    let all = all.flat_map(|role| role["rules"].as_array().into_iter().flatten());
     let mut granted = BTreeSet::new();
-    for rule in rules {
+    for rule in all {
         for verb in texts(&rule["verbs"]) {
             for group in texts(&rule["apiGroups"]) {
                 granted

@@ -1,5 +1,6 @@
 //! A namespace for one test, with the words that tests are written in.
 
+use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::bed::{Bed, NAMESPACE, NODES};
 
 /// How long anything may take that a cluster does by itself.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Held by who needs a disk for itself, or takes from all what they need.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -117,7 +118,7 @@ impl<'a> Space<'a> {
     pub(crate) fn until(&self, what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
         let end = Instant::now() + LIMIT;
         while !is_so()? {
-            ensure!(Instant::now() < end, "never: {what}");
+            ensure!(Instant::now() < end, "{}: never: {what}", self.name);
             std::thread::sleep(Duration::from_millis(200));
         }
         Ok(())
@@ -180,7 +181,7 @@ pub(crate) fn left(bed: &Bed) -> Result<String> {
     let mut left = String::new();
     for node in NODES {
         for line in bed.on(node, &["sh", "-c", look])?.lines() {
-            left.push_str(&format!("{node}: {line}\n"));
+            writeln!(left, "{node}: {line}")?;
         }
     }
     Ok(left)
