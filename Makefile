@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo man deb kind manifests test test-long test-cluster bench bench-machine
+.PHONY: build demo man deb kind manifests test test-long test-cluster bench-cluster bench bench-machine
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
@@ -32,6 +32,10 @@ test-long: test ## those that take long, too: all claims on each kind of pool, 3
 test-cluster: ## the chart in a real Kubernetes; the first time builds that, which takes up to half an hour
 	@./tests/tools.sh cluster
 	$(CARGO) test --locked --test cluster
+
+bench-cluster: ## how fast claims are served there
+	@./tests/tools.sh cluster
+	$(CARGO) test --locked --test cluster -- --ignored --nocapture figures
 
 kind: build ## a kind cluster with Orlop in it, for whom has docker and kind
 	@deploy/kind/up.sh

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -106,6 +108,25 @@ impl Bed {
         self.inside(&[&["kubectl"], args].concat())
     }
 
+    /// The lines of a kubectl that goes on.
+    pub(crate) fn watch(&self, args: &[&str]) -> Result<Watch> {
+        let mut kubectl = command(&self.state, &self.binaries)
+            .args(["in", "kubectl"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = kubectl.stdout.take().context("it is piped")?;
+        let (said, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if said.send((Instant::now(), line)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Watch { kubectl, lines })
+    }
+
     /// Makes what is written.
     pub(crate) fn apply(&self, namespace: &str, yaml: &str) -> Result<()> {
         let mut file = tempfile::NamedTempFile::new()?;
@@ -135,6 +156,29 @@ impl Bed {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{args:?}: {}", said.trim());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// A kubectl that goes on while it lives.
+pub(crate) struct Watch {
+    kubectl: Child,
+    lines: Receiver<(Instant, String)>,
+}
+
+impl Watch {
+    /// The next line, and when it was said.
+    pub(crate) fn next(&mut self, limit: Duration) -> Result<(Instant, String)> {
+        self.lines
+            .recv_timeout(limit)
+            .context("nothing was said in time")
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // One that has ended by itself is as good.
+        let _ = self.kubectl.kill();
+        let _ = self.kubectl.wait();
     }
 }
 

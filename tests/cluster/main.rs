@@ -3,6 +3,7 @@
 mod bed;
 mod capacity;
 mod faults;
+mod figures;
 mod growth;
 mod rights;
 mod snapshots;
@@ -39,9 +40,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let all = arguments.filter.is_none() && arguments.skip.is_empty();
+    let all = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.ignored;
+    let figures = figures::TESTS.iter();
+    let figures = figures.map(|test| trial(test, bed.clone()).with_ignored_flag(true));
     let trials = tests.iter().map(|test| trial(test, bed.clone()));
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let conclusion = libtest_mimic::run(&arguments, trials.chain(figures).collect());
     let Some(bed) = bed.filter(|_| !conclusion.has_failed()) else {
         return conclusion.exit_code();
     };
