@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo man deb kind test test-long test-cluster bench bench-machine
+.PHONY: build demo man deb kind manifests test test-long test-cluster bench-cluster bench bench-machine
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
@@ -33,6 +33,10 @@ test-cluster: ## the chart in a real Kubernetes; the first time builds that, whi
 	@./tests/tools.sh cluster
 	$(CARGO) test --locked --test cluster
 
+bench-cluster: ## how fast claims are served there
+	@./tests/tools.sh cluster
+	$(CARGO) test --locked --test cluster -- --ignored --nocapture figures
+
 kind: build ## a kind cluster with Orlop in it, for whom has docker and kind
 	@deploy/kind/up.sh
 
@@ -43,6 +47,9 @@ bench: ## every figure beside its floor
 bench-machine: ## each call on LVM and ZFS beside the bare tools, in the guest
 	@./tests/tools.sh test
 	$(CARGO) test --quiet --release --locked --test machine -- --quiet --ignored --exact figures::beside_the_bare_tools
+
+manifests: ## deploy/kubernetes from the chart
+	@deploy/manifests.sh
 
 deb: build ## a Debian package with the node and the Docker plugin as services
 	@./packaging/deb.sh "$${CARGO_TARGET_DIR:-target}/release/orlop" "$${CARGO_TARGET_DIR:-target}"

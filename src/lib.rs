@@ -13,10 +13,10 @@
 //! | [`host`] | the machine: processes, mounts, loop devices, and all unsafe code |
 //! | [`volume`] | the nouns: ids, sizes, specifications, records, errors; pure |
 //!
-//! Beside them stand [`cluster`], the router, which speaks the same wire upward and downward; [`layers`], the layer
-//! cache, which shares only start-up, logging and shutdown with the rest; and [`docker`], the Docker volume plugin, which
-//! reaches a node only as the command line does: by its socket ([`client`]). Between machines our processes trust only
-//! what [`tls`] says.
+//! Beside them stand [`cluster`], the router, which speaks the same wire upward and downward; [`enrol`], by which nodes get
+//! their certificates from it; [`layers`], the layer cache, which shares only start-up, logging and shutdown with the rest;
+//! and [`docker`], the Docker volume plugin, which reaches a node only as the command line does: by its socket
+//! ([`client`]). Between machines our processes trust only what [`tls`] says.
 //!
 //! # The walk of a volume
 //!
@@ -49,6 +49,7 @@ pub mod config;
 pub mod csi;
 pub mod docker;
 pub mod driver;
+pub mod enrol;
 pub mod host;
 pub mod layers;
 pub mod names;

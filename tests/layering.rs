@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 6] = ["cli", "csi", "driver", "pool", "host", "volume"];
 
 /// What is beside the layers, and which layers it may look at itself.
-const BESIDE: [(&str, &[&str]); 9] = [
+const BESIDE: [(&str, &[&str]); 10] = [
     ("client", &["csi", "volume"]),
     // The router is a CSI client of the nodes: it knows the wire and the nouns, and no pool, driver or machine.
     (
@@ -16,6 +16,8 @@ const BESIDE: [(&str, &[&str]); 9] = [
     ),
     ("config", &["volume"]),
     ("docker", &["client", "csi", "names", "volume"]),
+    // Certificates are asked for by a call, and kept in a Kubernetes.
+    ("enrol", &["csi", "tls"]),
     ("layers", &["shutdown", "telemetry", "tls"]),
     ("names", &[]),
     ("shutdown", &[]),
@@ -94,7 +96,8 @@ fn may_look(layer: &str, seen: &str) -> bool {
         // These are neighbours: only who puts the parts together knows them.
         (Some(_), None) => {
             beside(seen).is_some()
-                && (layer == "cli" || !["client", "cluster", "docker", "layers"].contains(&seen))
+                && (layer == "cli"
+                    || !["client", "cluster", "docker", "enrol", "layers"].contains(&seen))
         }
         (None, _) => beside(layer).is_some_and(|(_, allowed)| allowed.contains(&seen)),
     }

@@ -15,9 +15,6 @@ kind export kubeconfig --name orlop
 snapshots=https://github.com/kubernetes-csi/external-snapshotter
 kubectl apply --kustomize "$snapshots/client/config/crd?ref=v8.7.0"
 kubectl apply --kustomize "$snapshots/deploy/kubernetes/snapshot-controller?ref=v8.7.0"
-# Each node takes the snapshots of its own volumes.
-kubectl --namespace kube-system patch deployment snapshot-controller --type json --patch \
-    '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--enable-distributed-snapshotting"}]'
 helm upgrade --install orlop charts/orlop --namespace orlop --create-namespace --values deploy/kind/values.yaml --wait
 kubectl apply --filename deploy/examples/ephemeral.yaml
 kubectl wait --for condition=Ready --timeout 2m pod/scratch

@@ -1,8 +1,10 @@
 //! `orlop controller`: the router of a cluster, on the socket of the sidecars.
 
+mod kubernetes;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
+use self::kubernetes::Kubernetes;
 use super::Log;
 use super::node::{runtime, until_all_ended};
 use crate::cluster::Router;
@@ -40,13 +43,28 @@ pub(super) struct Controller {
     )]
     endpoint: Endpoint,
 
-    /// A node, and where it listens for the router; once for each.
-    #[arg(long = "node", value_name = "NAME=ADDRESS", value_parser = node, required = true)]
+    /// A node, and where it listens for the router; once for each, where no Kubernetes tells of them.
+    #[arg(
+        long = "node",
+        value_name = "NAME=ADDRESS",
+        value_parser = node,
+        required_unless_present = "namespace",
+        conflicts_with = "namespace"
+    )]
     nodes: Vec<(String, SocketAddr)>,
 
-    /// The directory with the router's `tls.crt` and `tls.key`, and the `ca.crt` of the nodes.
-    #[arg(long, env = "ORLOP_CERTIFICATES", value_name = "DIR")]
-    certificates: PathBuf,
+    #[command(flatten)]
+    kubernetes: Kubernetes,
+
+    /// The directory with the router's `tls.crt` and `tls.key`, and the `ca.crt` of the nodes; in a Kubernetes it makes its
+    /// own if this is left out.
+    #[arg(
+        long,
+        env = "ORLOP_CERTIFICATES",
+        value_name = "DIR",
+        required_unless_present = "namespace"
+    )]
+    certificates: Option<PathBuf>,
 
     /// Serve /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9097; off if left out.
     #[arg(long, env = "ORLOP_METRICS", value_name = "ADDRESS")]
@@ -67,20 +85,24 @@ impl Controller {
 
     async fn serve(self) -> Result<()> {
         let shutdown = shutdown::on_signal()?;
-        let credentials = Credentials::open(&self.certificates)?;
-        let (is, must_be) = (credentials.role(), Role::Controller);
-        ensure!(
-            is == must_be,
-            "the certificate in {} is of {is}: the router is {must_be}",
-            self.certificates.display()
-        );
-        let members = watch::Sender::new(Some(members(self.nodes)?)).subscribe();
-        let router = Router::new(members, credentials, shutdown.clone());
-        let metrics = Metrics::new();
+        let (metrics, mut running) = (Metrics::new(), JoinSet::new());
+        let cluster = self.kubernetes.connect().await?;
+        let (members, records) = match &cluster {
+            Some(cluster) => cluster.nodes(&shutdown),
+            None => (
+                watch::Sender::new(Some(members(self.nodes)?)).subscribe(),
+                None,
+            ),
+        };
+        let credentials = match (self.certificates, &cluster) {
+            (None, Some(cluster)) => cluster.sign(&mut running, &metrics, &shutdown).await?,
+            (directory, _) => credentials(&directory.context("say --certificates")?)?,
+        };
+        let router = Router::new(members, records, credentials, shutdown.clone());
+        router.register(&mut metrics.registry());
         let socket = Socket::bind(&self.endpoint)?;
         let services = Routes::new(IdentityServer::new(Identity::new(router.clone())))
             .add_service(ControllerServer::new(router.clone()));
-        let mut running = JoinSet::new();
         running.spawn(csi::serve(
             socket,
             services,
@@ -99,6 +121,18 @@ impl Controller {
         }
         until_all_ended(running, &shutdown).await
     }
+}
+
+/// The credentials in a directory, which must be a controller's.
+fn credentials(directory: &Path) -> Result<Credentials> {
+    let credentials = Credentials::open(directory)?;
+    let (is, must_be) = (credentials.role(), Role::Controller);
+    ensure!(
+        is == must_be,
+        "the certificate in {} is of {is}: the router is {must_be}",
+        directory.display()
+    );
+    Ok(credentials)
 }
 
 fn readiness(router: Router) -> Ready {

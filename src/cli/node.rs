@@ -1,20 +1,21 @@
 //! `orlop node`: the whole CSI driver of one node, on one socket.
 
 mod figures;
+mod router;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use self::router::ForRouter;
 use super::Log;
 use crate::config::Pools;
 use crate::csi::endpoint::Endpoint;
@@ -33,7 +34,6 @@ use crate::host::gate::Gate;
 use crate::host::memory;
 use crate::telemetry::http::{self, Readiness, Ready};
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{Credentials, Role};
 use crate::{pool, shutdown};
 
 /// How long running calls may take to end after SIGTERM: less than the kubelet waits before it kills.
@@ -65,18 +65,8 @@ pub(super) struct Node {
     #[arg(long, env = "ORLOP_METRICS", value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
 
-    /// Let the router call on this address, such as 0.0.0.0:9740, over mutual TLS; off if left out.
-    #[arg(
-        long,
-        env = "ORLOP_LISTEN",
-        value_name = "ADDRESS",
-        requires = "certificates"
-    )]
-    listen: Option<SocketAddr>,
-
-    /// The directory with this node's `tls.crt` and `tls.key`, and the `ca.crt` of those whom it believes.
-    #[arg(long, env = "ORLOP_CERTIFICATES", value_name = "DIR")]
-    certificates: Option<PathBuf>,
+    #[command(flatten)]
+    router: ForRouter,
 
     /// Register with the kubelet that watches this directory, such as `/var/lib/kubelet/plugins_registry`.
     #[arg(long, env = "ORLOP_KUBELET_REGISTRATION", value_name = "DIR")]
@@ -133,15 +123,10 @@ impl Node {
             Arc::clone(&metrics),
             shutdown.clone(),
         ));
-        if let (Some(address), Some(certificates)) = (self.listen, self.certificates) {
-            running.spawn(serve_router(
-                address,
-                certificates,
-                driver.clone(),
-                Arc::clone(&metrics),
-                shutdown.clone(),
-            ));
-        }
+        running.spawn(
+            self.router
+                .serve(driver.clone(), Arc::clone(&metrics), shutdown.clone()),
+        );
         if let Some(address) = self.metrics {
             let port = http::bind(address).await?;
             running.spawn(http::serve(
@@ -204,40 +189,11 @@ pub(super) fn serve(
     csi::serve(socket, routes, metrics, shutdown, DRAIN_LIMIT)
 }
 
-/// Serves the calls of the router until the token is set.
-async fn serve_router(
-    address: SocketAddr,
-    certificates: PathBuf,
-    driver: Driver,
-    metrics: Arc<Metrics>,
-    shutdown: CancellationToken,
-) -> Result<()> {
-    let credentials = credentials(&certificates, driver.node())?;
-    let port = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("the address {address} could not be opened for the router"))?;
-    let config = credentials.server(|role| *role == Role::Controller);
-    let routes = routes_for_router(&driver);
-    csi::serve_over_tls(port, config, routes, metrics, shutdown, DRAIN_LIMIT).await
-}
-
 /// All that is served except what is done on this machine itself.
 fn routes_for_router(driver: &Driver) -> Routes {
     Routes::new(IdentityServer::new(Identity::new(driver.clone())))
         .add_service(ControllerServer::new(Controller::new(driver.clone())))
         .add_service(InspectionServer::new(Inspection::new(driver.clone())))
-}
-
-/// The credentials in a directory, which must be of the node of this name.
-fn credentials(directory: &Path, node: &str) -> Result<Credentials> {
-    let credentials = Credentials::open(directory)?;
-    let (is, must_be) = (credentials.role(), Role::Node(node.to_owned()));
-    anyhow::ensure!(
-        is == must_be,
-        "the certificate in {} is of {is}: this node is {must_be}, give it its own",
-        directory.display()
-    );
-    Ok(credentials)
 }
 
 /// Waits for all servers; the first that ends, ends the others.

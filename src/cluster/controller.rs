@@ -37,10 +37,10 @@ impl controller_server::Controller for Router {
         let Some(id) = if_it_can_be(volume_id(&request.get_ref().volume_id))? else {
             return Ok(Response::new(proto::DeleteVolumeResponse {}));
         };
-        let key = Key::Volume(id.clone());
-        let Some(node) = self.holder(&key).await? else {
+        let Some(node) = self.deleter(&id).await? else {
             return Ok(Response::new(proto::DeleteVolumeResponse {}));
         };
+        let key = Key::Volume(id.clone());
         let answer = node
             .call(request, |mut client, request| async move {
                 client.delete_volume(request).await

@@ -120,6 +120,14 @@ impl Inventory {
         self.books().set(&Arc::from(key.text()), node, false);
     }
 
+    /// How many volumes and snapshots are known.
+    pub fn counts(&self) -> (usize, usize) {
+        let books = self.books();
+        let volume = |(key, _): &&(Arc<str>, Arc<str>)| key.starts_with("v ");
+        let volumes = books.held.iter().filter(volume).count();
+        (volumes, books.held.len() - volumes)
+    }
+
     /// To be called before a node is asked for all that it has.
     pub fn list_begins(&self, node: &Arc<str>) {
         self.books().since.insert(Arc::clone(node), BTreeMap::new());

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -33,6 +34,7 @@ pub(super) async fn again_and_again(
     told: Arc<Notify>,
     inventory: Arc<Inventory>,
     turns: Arc<Semaphore>,
+    looks: Histogram,
     stop: CancellationToken,
 ) {
     loop {
@@ -40,7 +42,7 @@ pub(super) async fn again_and_again(
             let _turn = turns.acquire().await;
             // It is held only meanwhile: dropped by the others, it ends this.
             let Some(node) = node.upgrade() else { return };
-            spread(look(&node, &inventory).await, &node.name)
+            spread(look(&node, &inventory, &looks).await, &node.name)
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -59,7 +61,7 @@ fn spread(wait: Duration, name: &str) -> Duration {
 }
 
 /// Looks once, and says when to look again.
-async fn look(node: &Node, inventory: &Inventory) -> Duration {
+async fn look(node: &Node, inventory: &Inventory, looks: &Histogram) -> Duration {
     let at = Instant::now();
     let before = node.seen.borrow().what.clone();
     inventory.list_begins(&node.name);
@@ -69,6 +71,7 @@ async fn look(node: &Node, inventory: &Inventory) -> Duration {
         Ok((keys, room)) => {
             node.room.store(room, Ordering::Relaxed);
             inventory.list_ends(&node.name, keys.into_iter());
+            looks.observe(at.elapsed().as_secs_f64());
             (Outcome::Heard, EVERY)
         }
         Err(status) => {

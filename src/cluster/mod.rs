@@ -1,14 +1,18 @@
 //! The router: one CSI controller for all nodes, which passes each call on to the node that has, or should have, the volume.
 //!
-//! It keeps nothing: [`nodes`] says who is there, [`inventory`] remembers which node has what, and `look` asks each node
-//! for it again and again. `controller` finds the node of a call, `placement` one for a new volume, `listing` asks all.
+//! It keeps nothing: who is there is told to it, by [`kubernetes`] or by a person, and kept in [`nodes`]; [`inventory`]
+//! remembers which node has what, and `look` asks each node for it again and again. `controller` finds the node of a call,
+//! `placement` one for a new volume, `listing` asks all.
 //! What a request means is the node's to say; the router reads only ids, names and topology.
 
 mod capacity;
 mod controller;
+mod figures;
 pub mod inventory;
+pub mod kubernetes;
 mod listing;
 mod look;
+mod lost;
 pub mod nodes;
 mod placement;
 
@@ -19,6 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::inventory::{Inventory, Key};
+use self::kubernetes::Records;
 use self::nodes::{Members, Node, Nodes, Outcome};
 use crate::csi::Readiness;
 use crate::tls::Credentials;
@@ -34,12 +39,15 @@ pub struct Router {
     nodes: Arc<Nodes>,
     inventory: Arc<Inventory>,
     last_creation: Arc<Mutex<Option<Instant>>>,
+    /// Where volumes were, if a Kubernetes says so.
+    records: Option<Records>,
 }
 
 impl Router {
     /// A router to those of whom `members` tells, until the token is set. Must be called inside a runtime.
     pub fn new(
         members: watch::Receiver<Option<Members>>,
+        records: Option<Records>,
         credentials: Credentials,
         shutdown: CancellationToken,
     ) -> Self {
@@ -49,6 +57,7 @@ impl Router {
             nodes,
             inventory,
             last_creation: Arc::default(),
+            records,
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -28,6 +29,8 @@ pub type Members = BTreeMap<String, Option<SocketAddr>>;
 const CALLS: usize = 64;
 /// How many nodes are looked at, at once.
 const LOOKS: usize = 64;
+/// From a node with nothing to the limit of a look, in seconds.
+const LOOK_BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0];
 /// How long a call waits for the nodes to be looked at again.
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// How often a silent connection is tried, and how long an answer may take: a machine that is off says nothing.
@@ -38,6 +41,8 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::fro
 pub struct Nodes {
     /// Nothing until it is known.
     all: RwLock<Option<BTreeMap<Arc<str>, Arc<Node>>>>,
+    /// How long looks took that heard all, in seconds.
+    pub(super) looks: Histogram,
 }
 
 /// A node.
@@ -90,15 +95,17 @@ impl Nodes {
         inventory: Arc<Inventory>,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
+        let looks = Histogram::new(LOOK_BUCKETS);
         let nodes = Arc::new(Self {
             all: RwLock::default(),
+            looks: looks.clone(),
         });
         let (following, turns) = (Arc::clone(&nodes), Arc::new(Semaphore::new(LOOKS)));
         tokio::spawn(async move {
             loop {
                 if let Some(members) = members.borrow_and_update().clone() {
                     following.become_these(members, |name, address| {
-                        Node::new(name, address, &credentials, &inventory, &turns)
+                        Node::new(name, address, &credentials, &inventory, &turns, &looks)
                     });
                     following.forget_others(&inventory);
                 }
@@ -214,6 +221,7 @@ impl Node {
         credentials: &Credentials,
         inventory: &Arc<Inventory>,
         turns: &Arc<Semaphore>,
+        looks: &Histogram,
     ) -> Arc<Self> {
         let (stop, told) = (CancellationToken::new(), Arc::new(Notify::new()));
         let node = Arc::new(Self {
@@ -234,6 +242,7 @@ impl Node {
             told,
             Arc::clone(inventory),
             Arc::clone(turns),
+            looks.clone(),
             stop,
         ));
         info!(node = %node.name, address = address.map(tracing::field::display), "a node is there");

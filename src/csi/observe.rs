@@ -120,6 +120,7 @@ impl Call {
         // Only known methods become labels: what a client makes up must not fill the memory.
         let known = proto::METHODS.iter().find(|known| **known == path);
         let method = known.copied().unwrap_or("unknown");
+        metrics.calls();
         Self {
             method,
             started: Instant::now(),

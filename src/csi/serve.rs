@@ -49,7 +49,7 @@ pub async fn serve(
     serve_to(clients, routes, metrics, shutdown, drain_limit).await
 }
 
-/// The same on a port, for those whom the configuration allows.
+/// The same on a port, over TLS, for those whom the configuration allows.
 pub async fn serve_over_tls(
     listener: TcpListener,
     config: ServerConfig,
@@ -59,7 +59,7 @@ pub async fn serve_over_tls(
     drain_limit: Duration,
 ) -> Result<()> {
     if let Ok(address) = listener.local_addr() {
-        info!(%address, "serving over mutual TLS");
+        info!(%address, "serving over TLS");
     }
     let clients = tls::listen(listener, config);
     serve_to(clients, routes, metrics, shutdown, drain_limit).await

@@ -90,6 +90,7 @@ mod tests {
         let address = listener.local_addr().expect("it is bound");
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new();
+        metrics.calls();
         metrics.called("/csi.v1.Identity/Probe", "OK", Duration::from_millis(3));
         let open = CancellationToken::new();
         let gate = open.clone();

@@ -22,6 +22,7 @@ const BUCKETS: [f64; 16] = [
 pub struct Metrics {
     registry: Mutex<Registry>,
     calls: Family<Call, Histogram, fn() -> Histogram>,
+    running: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -36,7 +37,7 @@ struct Release {
 }
 
 impl Metrics {
-    /// Metrics with what every process has: `orlop_rpc_duration_seconds{method,code}`, its release and its start.
+    /// Metrics with what every process has: `orlop_rpc_duration_seconds{method,code}`, `orlop_rpc_running`, its release and its start.
     pub fn new() -> Arc<Self> {
         let calls = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
         let mut registry = Registry::with_prefix("orlop");
@@ -45,6 +46,12 @@ impl Metrics {
             "How long calls took, by method and gRPC code",
             Unit::Seconds,
             calls.clone(),
+        );
+        let running = Gauge::default();
+        registry.register(
+            "rpc_running",
+            "Calls that run or wait for their turn",
+            running.clone(),
         );
         let release = Family::<Release, Gauge>::default();
         release
@@ -64,6 +71,7 @@ impl Metrics {
         Arc::new(Self {
             registry: Mutex::new(registry),
             calls,
+            running,
         })
     }
 
@@ -72,8 +80,14 @@ impl Metrics {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts a call as running until [`Metrics::called`].
+    pub fn calls(&self) {
+        self.running.inc();
+    }
+
     /// Counts one finished call.
     pub fn called(&self, method: &'static str, code: &'static str, took: Duration) {
+        self.running.dec();
         self.calls
             .get_or_create(&Call { method, code })
             .observe(took.as_secs_f64());

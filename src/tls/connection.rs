@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, CommonState, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::warn;
 
+use super::client_without_certificate;
 use super::role::Role;
 
 /// How long connecting or a handshake may take.
@@ -29,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Connection {
     stream: TlsStream<TcpStream>,
-    peer: Role,
+    peer: Option<Role>,
 }
 
 impl Connection {
@@ -38,26 +40,40 @@ impl Connection {
         Ok(Self { stream, peer })
     }
 
-    /// Who is at its other end.
-    pub fn peer(&self) -> &Role {
-        &self.peer
+    /// Who is at its other end; nobody knows it of one who had to prove nothing.
+    pub fn peer(&self) -> Option<&Role> {
+        self.peer.as_ref()
     }
 }
 
-/// Who is at the other end, after a handshake in which both showed a certificate.
-fn peer(state: &CommonState) -> io::Result<Role> {
+/// Who is at the other end, after a handshake in which it showed a certificate, if it had to.
+fn peer(state: &CommonState) -> io::Result<Option<Role>> {
     let chain = state.peer_certificates().unwrap_or_default();
-    let leaf = chain.first().ok_or(io::ErrorKind::PermissionDenied)?;
-    Role::of(leaf).map_err(io::Error::other)
+    let role = chain.first().map(Role::of).transpose();
+    role.map_err(io::Error::other)
 }
 
 /// Opens a connection to whom the configuration expects at this address.
 pub async fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<Connection> {
+    open(address, address.ip().into(), config).await
+}
+
+/// Opens one to a controller by one who has no certificate yet; `authorities` are those by which it is believed, in PEM.
+pub async fn connect_to_controller(at: &str, authorities: &[u8]) -> io::Result<Connection> {
+    let config = client_without_certificate(authorities).map_err(io::Error::other)?;
+    let name = Role::Controller.to_string().try_into();
+    open(at, name.map_err(io::Error::other)?, Arc::new(config)).await
+}
+
+async fn open(
+    address: impl ToSocketAddrs,
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+) -> io::Result<Connection> {
     let open = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let connector = TlsConnector::from(config);
-        let stream = connector.connect(address.ip().into(), stream).await?;
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
         Connection::new(stream.into())
     };
     tokio::time::timeout(PATIENCE, open).await?
@@ -116,9 +132,9 @@ async fn shake(stream: TcpStream, acceptor: &TlsAcceptor) -> io::Result<Connecti
 
 impl Connected for Connection {
     /// In the extensions of each request: who sent it.
-    type ConnectInfo = Role;
+    type ConnectInfo = Option<Role>;
 
-    fn connect_info(&self) -> Role {
+    fn connect_info(&self) -> Option<Role> {
         self.peer.clone()
     }
 }

@@ -15,11 +15,11 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, ServerConfig, WantsVerifier};
 use tracing::{error, info};
 
-pub use self::connection::{Connection, connect, listen};
-pub use self::pair::Pair;
+pub use self::connection::{Connection, connect, connect_to_controller, listen};
+pub use self::pair::{Pair, life};
 pub use self::role::Role;
 use self::verify::Verifier;
 
@@ -67,26 +67,23 @@ impl Credentials {
     }
 
     /// For a server on which only those may call of whom `allows` says so; the others are refused in the handshake.
-    #[expect(clippy::missing_panics_doc, reason = "ring has TLS 1.3")]
     pub fn server(&self, allows: impl Fn(&Role) -> bool + Send + Sync + 'static) -> ServerConfig {
         let verifier = Arc::new(Verifier::new(self.clone(), allows));
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&TLS13])
-            .expect("the provider has TLS 1.3")
-            .with_client_cert_verifier(verifier.clone())
-            .with_cert_resolver(verifier);
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        config
+        let config = server().with_client_cert_verifier(verifier.clone());
+        never_resumed(config.with_cert_resolver(verifier))
+    }
+
+    /// For a server on which anybody may call: it proves who it is, and its callers need not.
+    pub fn server_for_anybody(&self) -> ServerConfig {
+        let resolver = Arc::new(Verifier::new(self.clone(), |_| false));
+        let config = server().with_no_client_auth();
+        never_resumed(config.with_cert_resolver(resolver))
     }
 
     /// For a client that talks only to those whom it `expects`, whatever the name or address is that it dialled.
-    #[expect(clippy::missing_panics_doc, reason = "ring has TLS 1.3")]
     pub fn client(&self, expects: impl Fn(&Role) -> bool + Send + Sync + 'static) -> ClientConfig {
         let verifier = Arc::new(Verifier::new(self.clone(), expects));
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&TLS13])
-            .expect("the provider has TLS 1.3")
+        let mut config = client()
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone())
             .with_client_cert_resolver(verifier);
@@ -142,6 +139,32 @@ async fn follow(directory: PathBuf, current: Weak<Current>, every: Duration) {
         }
         told = trouble;
     }
+}
+
+/// For a client that believes these authorities, in PEM, of the name that it dials.
+fn client_without_certificate(authorities: &[u8]) -> Result<ClientConfig> {
+    let roots = pair::roots(authorities)?;
+    let mut config = client().with_root_certificates(roots).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn server() -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3")
+}
+
+fn client() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3")
+}
+
+fn never_resumed(mut config: ServerConfig) -> ServerConfig {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use rustls::RootCertStore;
@@ -14,6 +15,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
+use x509_cert::Certificate;
 
 use super::provider;
 use super::role::Role;
@@ -24,13 +26,21 @@ pub struct Pair {
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
     role: Role,
+    /// Since when and until when it is good.
+    life: (SystemTime, SystemTime),
     /// Of all that it was read from.
     digest: [u8; 32],
 }
 
 impl Pair {
     /// Reads `tls.crt`, `tls.key` and `ca.crt` of a folder.
-    pub(super) fn read(directory: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// They can not be used; the message says which, and what to do.
+    pub fn read(directory: &Path) -> Result<Self> {
+        // Where all files are replaced at once, that is a link to those of now: they must be of one moment.
+        let now = fs::canonicalize(directory.join("..data"));
+        let directory = now.as_deref().unwrap_or(directory);
         let read = |name: &str| {
             fs::read(directory.join(name))
                 .with_context(|| format!("{} could not be read", directory.join(name).display()))
@@ -50,6 +60,7 @@ impl Pair {
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
+        let life = life(chain).context("tls.crt")?;
         let chain = certificates(chain).context("tls.crt")?;
         // What the parser says of a key stays unsaid: it could quote it.
         let key = PrivateKeyDer::from_pem_slice(key)
@@ -57,11 +68,7 @@ impl Pair {
         let role = Role::of(&chain[0]).context("tls.crt")?;
         let key = CertifiedKey::from_der(chain, key, &provider())
             .context("tls.key does not belong to tls.crt")?;
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(authorities).context("ca.crt")? {
-            roots.add(authority).context("ca.crt")?;
-        }
-        let roots = Arc::new(roots);
+        let roots = Arc::new(roots(authorities).context("ca.crt")?);
         let clients =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider()).build()?;
         let pair = Self {
@@ -69,6 +76,7 @@ impl Pair {
             roots,
             clients,
             role,
+            life,
             digest: hash.finalize().into(),
         };
         pair.check().context(
@@ -80,6 +88,11 @@ impl Pair {
     /// Who it is of.
     pub fn role(&self) -> &Role {
         &self.role
+    }
+
+    /// Since when and until when the certificate is good.
+    pub fn life(&self) -> (SystemTime, SystemTime) {
+        self.life
     }
 
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
@@ -120,6 +133,27 @@ impl fmt::Debug for Pair {
             .field("role", &self.role)
             .finish_non_exhaustive()
     }
+}
+
+/// Since when and until when the first certificate of a PEM is good.
+///
+/// # Errors
+/// There is none.
+pub fn life(pem: &[u8]) -> Result<(SystemTime, SystemTime)> {
+    let all = Certificate::load_pem_chain(pem).context("it is not PEM")?;
+    let first = all.first().context("no certificate in PEM is in it")?;
+    let life = first.tbs_certificate().validity();
+    let [from, until] = [life.not_before, life.not_after].map(|time| time.to_system_time());
+    Ok((from, until))
+}
+
+/// The authorities of a PEM.
+pub(super) fn roots(authorities: &[u8]) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(authorities)? {
+        roots.add(authority)?;
+    }
+    Ok(roots)
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -84,20 +86,45 @@ impl Bed {
                 .unwrap_or_else(|error| format!("{error:#}"))
         };
         let pods = look(&["get", "pods", "--all-namespaces", "--output=wide"]);
-        let logs = look(&[
-            "logs",
-            "--namespace",
-            NAMESPACE,
-            "daemonset/orlop-node",
-            "--all-containers",
-            "--tail=10",
-        ]);
-        format!("{pods}\n{logs}")
+        let logs = |of| {
+            look(&[
+                "logs",
+                "--namespace",
+                NAMESPACE,
+                of,
+                "--all-containers",
+                "--tail=10",
+            ])
+        };
+        let (node, controller) = (
+            logs("daemonset/orlop-node"),
+            logs("deployment/orlop-controller"),
+        );
+        format!("{pods}\n{node}\n{controller}")
     }
 
     /// What kubectl prints.
     pub(crate) fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.inside(&[&["kubectl"], args].concat())
+    }
+
+    /// The lines of a kubectl that goes on.
+    pub(crate) fn watch(&self, args: &[&str]) -> Result<Watch> {
+        let mut kubectl = command(&self.state, &self.binaries)
+            .args(["in", "kubectl"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = kubectl.stdout.take().context("it is piped")?;
+        let (said, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if said.send((Instant::now(), line)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Watch { kubectl, lines })
     }
 
     /// Makes what is written.
@@ -107,6 +134,11 @@ impl Bed {
         let path = file.path().display().to_string();
         self.kubectl(&["apply", "--namespace", namespace, "--filename", &path])?;
         Ok(())
+    }
+
+    /// What the controller of the chart asked of the API server, an event a line.
+    pub(crate) fn audit(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.state.join("log/audit.log"))?)
     }
 
     /// Runs a program among the control plane.
@@ -124,6 +156,29 @@ impl Bed {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{args:?}: {}", said.trim());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// A kubectl that goes on while it lives.
+pub(crate) struct Watch {
+    kubectl: Child,
+    lines: Receiver<(Instant, String)>,
+}
+
+impl Watch {
+    /// The next line, and when it was said.
+    pub(crate) fn next(&mut self, limit: Duration) -> Result<(Instant, String)> {
+        self.lines
+            .recv_timeout(limit)
+            .context("nothing was said in time")
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // One that has ended by itself is as good.
+        let _ = self.kubectl.kill();
+        let _ = self.kubectl.wait();
     }
 }
 

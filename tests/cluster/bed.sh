@@ -123,6 +123,7 @@ control_plane() { # PID 1 of the cluster
 		--kubelet-client-certificate=pki/kubelet-client.crt --kubelet-client-key=pki/kubelet-client.key \
 		--kubelet-preferred-address-types=InternalIP --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
 		--service-account-key-file=pki/sa.key --service-account-signing-key-file=pki/sa.key \
+		--audit-policy-file="$here/audit.yaml" --audit-log-path="$BED/log/audit.log" \
 		--service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.96.0.0/16 --allow-privileged \
 		--default-not-ready-toleration-seconds=5 --default-unreachable-toleration-seconds=5
 	until_ok 60 curl -sf --cacert pki/ca.crt https://10.77.0.1:6443/readyz
@@ -142,7 +143,7 @@ node_start() { # in the cluster's namespaces: a namespace set per node, on our b
 	# A reboot empties the cgroups; a stale one costs a starting kubelet 3 s each.
 	drop_cgroup "orlop/$node"
 	setsid unshare --mount --pid --net --uts --ipc --fork --kill-child --mount-proc \
-		"$here/bed.sh" _node "$node" >>"$BED/log/$node.log" 2>&1 </dev/null &
+		"$here/bed.sh" _node "$node" >>"$BED/log/$node.log" 2>&1 </dev/null 9>&- &
 	local pid
 	pid=$(child_of $!)
 	ip link add "bed-$node" type veth peer name eth0 netns "$pid"
@@ -172,13 +173,19 @@ node() { # PID 1 of a node
 		mkdir -p "${d#*:}"
 		mount --bind "$dir/${d%%:*}" "${d#*:}"
 	done
+	# The disk of the node: one has twice the room of the others. A node of a loop device past the eighth is made by whoever needs it.
+	mkdir -p /var/lib/orlop/{default,disk}
+	[ -e "$dir/disk" ] || { truncate --size "$((i == 3 ? 2 : 1))G" "$dir/disk" && mkfs.xfs -q "$dir/disk"; }
+	for d in $(seq 0 31); do [ -e "/dev/loop$d" ] || mknod "/dev/loop$d" b 7 "$d" || true; done
+	mount -o loop "$dir/disk" /var/lib/orlop/disk
 	mount --make-rshared /
 	until_ok 10 ip link show eth0
 	ip link set lo up
 	ip addr add "10.77.0.1$i/16" dev eth0
 	ip link set eth0 up
 	ip route add default via 10.77.0.1
-	sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=0
+	# A pod reaches a service that is on its own node only if what the bridge passes is seen by the rules for it.
+	sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1
 	cat >/etc/cni/net.d/10-bed.conflist <<-JSON
 		{"cniVersion": "0.4.0", "name": "bed", "plugins": [
 		  {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
@@ -240,29 +247,45 @@ up() { # up N
 	rm -rf "$BED/log"
 	mkdir -p "$BED"/{log,nodes}
 	identities
-	setsid unshare --mount --pid --net --uts --fork --kill-child --mount-proc "$here/bed.sh" _control >"$BED/log/init.log" 2>&1 </dev/null &
+	setsid unshare --mount --pid --net --uts --fork --kill-child --mount-proc "$here/bed.sh" _control >"$BED/log/init.log" 2>&1 </dev/null 9>&- &
 	child_of $! >"$BED/pid"
-	until_ok 5 enter ip addr show bed0
+	until_ok 30 enter ip addr show bed0
 	for i in $(seq "$1"); do enter "$here/bed.sh" _node-start "n$i"; done
 	until_ok 300 enter kubectl wait --for=condition=Ready --timeout=0 $(seq -f node/n%g "$1")
 	until_ok 20 enter kubectl get serviceaccount default # no pod is admitted before
 }
 
+free_loops() { # the disks of the nodes, and the volumes on them: a loop device outlives whoever made it
+	local disk outer inner
+	for disk in "$BED"/nodes/*/disk; do
+		[ -e "$disk" ] || continue
+		for outer in $(losetup --noheadings --output NAME --associated "$disk"); do
+			losetup --list --noheadings --output NAME,BACK-MAJ:MIN |
+				awk -v on="$(cat "/sys/block/${outer#/dev/}/dev")" '$2 == on { print $1 }' |
+				while read -r inner; do losetup --detach "$inner"; done
+			losetup --detach "$outer" 2>/dev/null || true # it may go by itself with the last volume on it
+		done
+	done
+}
+
 down() {
-	[ -e "$BED/pid" ] || return 0
 	local pid
-	pid=$(cat "$BED/pid")
+	pid=$(cat "$BED/pid" 2>/dev/null || true)
 	# After a reboot of the machine the number may be another's.
-	if grep -qs :/orlop/control "/proc/$pid/cgroup"; then
+	if [ -n "$pid" ] && grep -qs :/orlop/control "/proc/$pid/cgroup"; then
 		kill -9 "$pid"
 		until_ok 20 test ! -d "/proc/$pid"
 	fi
+	free_loops
 	drop_cgroup orlop
-	rm -rf "$BED"/{pid,etcd} "$BED"/nodes/*/{pid,orlop,kubelet,cni,pods,containers,net.d,certs.d}
+	rm -rf "$BED"/{pid,etcd} "$BED"/nodes/*/{pid,disk,orlop,kubelet,cni,pods,containers,net.d,certs.d}
 }
 
 case ${1:-} in
 hold)
+	mkdir -p "$BED"
+	exec 9>"$BED/lock" # one cluster at a time
+	flock 9
 	down
 	trap down EXIT
 	up "$2"

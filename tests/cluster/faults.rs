@@ -1,14 +1,16 @@
-//! What a fault must not do to the pods that run.
+//! What a fault must not do to the pods that run, nor to what is being made.
 
 use anyhow::{Result, ensure};
 
 use crate::Test;
-use crate::bed::NAMESPACE;
-use crate::space::{Space, Use, plugin_on};
+use crate::bed::{Bed, NAMESPACE, NODES};
+use crate::space::{Space, Use, alone, plugin_on};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_killed_plugin_takes_no_mount_with_it", plugin_killed),
     ("a_killed_kubelet_finds_its_volumes_again", kubelet_killed),
+    ("killed_routers_lose_no_claim", routers_killed),
+    ("pods_start_again_without_a_router", no_router),
 ];
 
 fn plugin_killed(space: &Space<'_>) -> Result<()> {
@@ -20,7 +22,9 @@ fn plugin_killed(space: &Space<'_>) -> Result<()> {
     let restarts = || restarts(space, &plugin);
     let before = restarts()?;
 
-    space.bed.on(&node, &["pkill", "-9", "-x", "orlop"])?;
+    space
+        .bed
+        .on(&node, &["pkill", "-9", "-f", "^/usr/bin/orlop node"])?;
     space.until("the plugin is started again", || Ok(restarts()? > before))?;
 
     space.shell("user", "echo written > /v/file && cat /v/file")?;
@@ -63,4 +67,82 @@ fn kubelet_killed(space: &Space<'_>) -> Result<()> {
     space.ready(&["next"])?;
     ensure!(space.shell("next", "cat /v/file")? == "written");
     Ok(())
+}
+
+fn routers_killed(space: &Space<'_>) -> Result<()> {
+    let _alone = alone();
+    let claims: Vec<_> = (0..10).map(|number| format!("data-{number}")).collect();
+    let kill = ["sh", "-c", "pkill -9 -f '^/usr/bin/orlop controller'; true"];
+
+    for (number, claim) in claims.iter().enumerate() {
+        space.claim(claim, "immediate", "16Mi", "")?;
+        if number == 4 {
+            for node in NODES {
+                space.bed.on(node, &kill)?;
+            }
+        }
+    }
+
+    for claim in &claims {
+        space.wait("jsonpath={.status.phase}=Bound", &format!("pvc/{claim}"))?;
+    }
+    Ok(())
+}
+
+fn no_router(space: &Space<'_>) -> Result<()> {
+    let _alone = alone();
+    space.claim("data", "image", "16Mi", "")?;
+    space.pod("user", "data", &Use::Mount)?;
+    space.ready(&["user"])?;
+    let away = Away::of_routers(space.bed)?;
+
+    space.shell("user", "echo written > /v/file")?;
+    space.delete(&["pod", "user"])?;
+    space.pod("next", "data", &Use::Mount)?;
+    space.ready(&["next"])?;
+
+    ensure!(space.shell("next", "cat /v/file")? == "written");
+    drop(away);
+    space.claim("more", "immediate", "16Mi", "")?;
+    space.wait("jsonpath={.status.phase}=Bound", "pvc/more")
+}
+
+/// There is no router while it lives.
+struct Away<'a>(&'a Bed);
+
+impl<'a> Away<'a> {
+    fn of_routers(bed: &'a Bed) -> Result<Self> {
+        let away = Self(bed);
+        away.scale(0)?;
+        bed.kubectl(&[
+            "wait",
+            "--namespace",
+            NAMESPACE,
+            "--for=delete",
+            "--timeout=60s",
+            "pod",
+            "--selector=app.kubernetes.io/component=controller",
+        ])?;
+        Ok(away)
+    }
+
+    fn scale(&self, replicas: u8) -> Result<()> {
+        let replicas = format!("--replicas={replicas}");
+        let scale = [
+            "scale",
+            "--namespace",
+            NAMESPACE,
+            "deployment/orlop-controller",
+            &replicas,
+        ];
+        self.0.kubectl(&scale).map(drop)
+    }
+}
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.scale(2) {
+            eprintln!("the routers stay away: {error:#}");
+        }
+    }
 }

@@ -1,13 +1,21 @@
 #!/usr/bin/env bash
-# images.sh BINARIES ORLOP OUT: the cluster's images as tar files in OUT, made by a Docker Engine of our own.
+# images.sh BINARIES ORLOP OUT [SUITE]: the cluster's images as tar files in OUT, made by a Docker Engine of our own; with
+# those of upstream's suite, if it is given.
 #
 # There is no registry: Orlop's image is built by its Dockerfile on a Debian made here, and what else runs in the
 # cluster is put into an image as it is, under the name that the chart or the upstream suite asks for.
 set -euo pipefail
-binaries=$1 orlop=$2 out=$3
+binaries=$1 orlop=$2 out=$3 suite=${4:-}
 cd "$(dirname "$0")/../.."
 cache=${ORLOP_CACHE:-${HOME:?}/.cache/orlop}
 export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
+
+sidecars=$(sed -n 's/^ *\(provisioner\|snapshotter\|resizer\): //p' charts/orlop/values.yaml)
+others=$(cat tests/cluster/images.sh - <<<"$sidecars" | sha256sum | cut -c1-16)-${binaries##*/}-${suite##*/}
+ours=$(cat tests/cluster/images.sh deploy/Dockerfile "$orlop" | sha256sum | cut -c1-16)
+if [ "$(cat "$out/others" "$out/ours" 2>/dev/null)" = "$others"$'\n'"$ours" ]; then
+    exit
+fi
 
 work=$(mktemp -d /tmp/orlop-docker.XXXXXX)
 mkdir -p "$cache/docker" "$out"
@@ -72,18 +80,18 @@ strip --strip-debug -o "$context/orlop" "$orlop"
 DOCKER_BUILDKIT=0 docker build --quiet --network none --build-arg BASE="$base" --build-arg BINARY=orlop \
     --tag orlop:test --file deploy/Dockerfile "$context" >&2
 save orlop:test
+echo "$ours" >"$out/ours"
 
-stamp=$(cat "$0" | sha256sum | cut -c1-16)-$(basename "$binaries")
-[ "$(cat "$out/stamp" 2>/dev/null)" != "$stamp" ] || exit 0
+[ "$(cat "$out/others" 2>/dev/null)" != "$others" ] || exit 0
 # The sandbox's image, and what a shell runs in: the names that the upstream suite asks for too.
-suite=registry.k8s.io/e2e-test-images
+upstream=registry.k8s.io/e2e-test-images
 pause='CMD ["/bin/sh", "-c", "trap \"exit 0\" TERM INT; while :; do sleep 3600 & wait $!; done"]'
 program localhost/shell:1 '' "$pause" registry.k8s.io/pause:3.10.2 \
-    $suite/busybox:1.37.0-2 $suite/nginx:1.27.0-2
-program $suite/agnhost:2.66.1 "$binaries/agnhost" 'ENTRYPOINT ["/agnhost"]'
-for sidecar in $(sed -n 's/^ *\(provisioner\|snapshotter\|resizer\): //p' charts/orlop/values.yaml); do
+    $upstream/busybox:1.37.0-2 $upstream/nginx:1.27.0-2
+[ -z "$suite" ] || program $upstream/agnhost:2.66.1 "$suite/agnhost" 'ENTRYPOINT ["/agnhost"]'
+for sidecar in $sidecars; do
     name=${sidecar##*/}
     program "$sidecar" "$binaries/${name%:*}" "ENTRYPOINT [\"/${name%:*}\"]"
 done
 program localhost/snapshot-controller:1 "$binaries/snapshot-controller" 'ENTRYPOINT ["/snapshot-controller"]'
-echo "$stamp" >"$out/stamp"
+echo "$others" >"$out/others"

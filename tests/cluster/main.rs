@@ -1,7 +1,11 @@
 //! Claims in a real Kubernetes: its own control plane, kubelets, containerd, the stock sidecars, and the chart by Helm.
 
 mod bed;
+mod capacity;
 mod faults;
+mod figures;
+mod growth;
+mod rights;
 mod snapshots;
 mod space;
 #[path = "../support/mod.rs"]
@@ -21,38 +25,61 @@ type Test = (&'static str, fn(&Space<'_>) -> anyhow::Result<()>);
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(4);
-    let tests = [volumes::TESTS, snapshots::TESTS, faults::TESTS].concat();
-    let bed = if arguments.list {
-        None
-    } else {
-        match missing() {
-            Some(reason) => {
-                support::skipped("all that needs a Kubernetes", reason);
-                None
-            }
-            None => match Bed::up() {
-                Ok(bed) => Some(Arc::new(bed)),
-                Err(error) => {
-                    eprintln!("there is no cluster to test in: {error:#}");
-                    return ExitCode::FAILURE;
-                }
-            },
+    let tests = [
+        volumes::TESTS,
+        snapshots::TESTS,
+        growth::TESTS,
+        capacity::TESTS,
+        faults::TESTS,
+    ]
+    .concat();
+    let bed = match bed(&arguments) {
+        Ok(bed) => bed.map(Arc::new),
+        Err(error) => {
+            eprintln!("there is no cluster to test in: {error:#}");
+            return ExitCode::FAILURE;
         }
     };
-    let trials = tests.iter().map(|test| trial(test, bed.clone())).collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    let left = bed.as_deref().map_or(Ok(String::new()), space::left);
-    match left {
-        Ok(left) if left.is_empty() || conclusion.has_failed() => conclusion.exit_code(),
-        Ok(left) => {
-            eprintln!("this is left of the tests:\n{left}");
+    let all = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.ignored;
+    let figures = figures::TESTS.iter();
+    let figures = figures.map(|test| trial(test, bed.clone()).with_ignored_flag(true));
+    let trials = tests.iter().map(|test| trial(test, bed.clone()));
+    let conclusion = libtest_mimic::run(&arguments, trials.chain(figures).collect());
+    let Some(bed) = bed.filter(|_| !conclusion.has_failed()) else {
+        return conclusion.exit_code();
+    };
+    match amiss(&bed, all) {
+        Ok(amiss) if amiss.is_empty() => ExitCode::SUCCESS,
+        Ok(amiss) => {
+            eprintln!("after the tests:\n{amiss}");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("what is left of the tests can not be told: {error:#}");
+            eprintln!("what the tests left can not be told: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// A cluster, if one is wanted and can be.
+fn bed(arguments: &Arguments) -> anyhow::Result<Option<Bed>> {
+    if arguments.list {
+        return Ok(None);
+    }
+    if let Some(reason) = missing() {
+        support::skipped("all that needs a Kubernetes", reason);
+        return Ok(None);
+    }
+    Bed::up().map(Some)
+}
+
+/// What is left of the tests, and of all of them which rights they did not need.
+fn amiss(bed: &Bed, all: bool) -> anyhow::Result<String> {
+    let mut amiss = space::left(bed)?;
+    if all {
+        amiss.push_str(&rights::amiss(bed)?);
+    }
+    Ok(amiss)
 }
 
 fn trial((name, test): &Test, bed: Option<Arc<Bed>>) -> Trial {

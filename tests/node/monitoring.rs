@@ -1,4 +1,4 @@
-//! What `deploy/monitoring` says of the metrics, held against a real node and a real Prometheus.
+//! What `charts/orlop/monitoring` says of the metrics, held against a real node and a real Prometheus.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -234,7 +234,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 }
 
 fn monitoring() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/orlop/monitoring")
 }
 
 fn has_prometheus(what: &str) -> bool {

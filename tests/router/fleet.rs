@@ -22,6 +22,7 @@ pub(crate) struct Authority {
 pub(crate) struct Fleet {
     pub(crate) nodes: Vec<Node>,
     pub(crate) authority: Authority,
+    host: &'static str,
     ports: Vec<u16>,
     certificates: TempDir,
 }
@@ -57,11 +58,17 @@ impl Authority {
 impl Fleet {
     /// So many nodes.
     pub(crate) fn of(count: usize) -> Self {
+        Self::of_at(count, "127.0.0.1")
+    }
+
+    /// The same, at this address.
+    pub(crate) fn of_at(count: usize, host: &'static str) -> Self {
         let authority = Authority::new();
         let certificates = tempfile::tempdir().expect("the temporary directory can be written");
         let mut fleet = Self {
             nodes: Vec::new(),
             authority,
+            host,
             ports: free_ports(count),
             certificates,
         };
@@ -97,15 +104,22 @@ impl Fleet {
     }
 
     pub(crate) fn address(&self, at: usize) -> String {
-        format!("127.0.0.1:{}", self.ports[at])
+        format!("{}:{}", self.host, self.ports[at])
+    }
+
+    pub(crate) fn port(&self, at: usize) -> u16 {
+        self.ports[at]
     }
 
     /// A new router to all of them.
     pub(crate) fn router(&self) -> Node {
-        let certificates = self
-            .authority
-            .sign("controller.orlop.dev", self.certificates.path());
-        self.router_with(&certificates)
+        self.router_with(&self.router_certificates())
+    }
+
+    /// A directory with what a router proves itself with.
+    pub(crate) fn router_certificates(&self) -> PathBuf {
+        self.authority
+            .sign("controller.orlop.dev", self.certificates.path())
     }
 
     /// One that proves itself with what is in this directory.

@@ -1,7 +1,11 @@
 //! The router over real nodes: `orlop controller` and several `orlop node`, each a process, with mutual TLS between them.
 
+mod api;
+mod enrol;
 mod fleet;
+mod growth;
 mod ids;
+mod kubernetes;
 mod placement;
 mod silence;
 mod trust;

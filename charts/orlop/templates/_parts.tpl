@@ -26,56 +26,44 @@ app.kubernetes.io/component: {{ . }}
 {{- $found | uniq | toJson }}
 {{- end }}
 
-{{/* The stock sidecars beside the node, whose socket they have as /csi/csi.sock. */}}
-{{- define "orlop.sidecars" -}}
-{{- $values := .Values }}
-- name: provisioner
-  image: {{ $values.sidecars.provisioner }}
-  imagePullPolicy: {{ $values.sidecars.pullPolicy }}
+{{/* A stock sidecar beside the router, whose socket is its user's alone. Called with the root, its name and its arguments. */}}
+{{- define "orlop.sidecar" -}}
+{{- $sidecars := .root.Values.sidecars -}}
+- name: {{ .name }}
+  image: {{ get $sidecars .name }}
+  imagePullPolicy: {{ $sidecars.pullPolicy }}
   args:
     - --csi-address=/csi/csi.sock
-    - --timeout=60s
-    - --extra-create-metadata
-    - --enable-capacity
-    - --capacity-ownerref-level=1
-    - --capacity-poll-interval=10s
-    - --kube-api-qps=100
-    - --kube-api-burst=200
+    - --leader-election
+    - --leader-election-namespace={{ .root.Release.Namespace }}
+    - --http-endpoint=0.0.0.0:{{ .port }}
+    # The defaults of 5 and 10 calls a second make a hundred claims at once wait for half a minute.
+    - --kube-api-qps=200
+    - --kube-api-burst=400
+    - --retry-interval-start=250ms
     - --retry-interval-max=30s
-    - --node-deployment
-    - --node-deployment-base-delay=1s
-    - --node-deployment-max-delay=10s
-  {{- include "orlop.sidecar" . | nindent 2 }}
-{{- if $values.snapshots.enabled }}
-- name: snapshotter
-  image: {{ $values.sidecars.snapshotter }}
-  imagePullPolicy: {{ $values.sidecars.pullPolicy }}
-  args:
-    - --csi-address=/csi/csi.sock
-    - --timeout=60s
-    - --extra-create-metadata
-    - --kube-api-qps=100
-    - --kube-api-burst=200
-    - --retry-interval-max=30s
-    - --node-deployment
-  {{- include "orlop.sidecar" . | nindent 2 }}
-{{- end }}
+    {{- range .args }}
+    - {{ . }}
+    {{- end }}
+  env:
+    - { name: NAMESPACE, valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }
+    - { name: POD_NAME, valueFrom: { fieldRef: { fieldPath: metadata.name } } }
+  ports:
+    - { name: {{ .name }}, containerPort: {{ .port }} }
+  # One that can neither renew its lease nor give it up is started again.
+  livenessProbe:
+    httpGet: { path: /healthz/leader-election, port: {{ .name }} }
+    timeoutSeconds: 5
+  securityContext:
+    {{- include "orlop.unprivileged" . | nindent 4 }}
+  resources:
+    {{- toYaml $sidecars.resources | nindent 4 }}
+  volumeMounts:
+    - { name: socket, mountPath: /csi }
 {{- end }}
 
-{{/* What the sidecars have in common. The node's socket is root's alone. */}}
-{{- define "orlop.sidecar" -}}
-env:
-  - { name: NODE_NAME, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }
-  - { name: NAMESPACE, valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }
-  - { name: POD_NAMESPACE, valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }
-  - { name: POD_NAME, valueFrom: { fieldRef: { fieldPath: metadata.name } } }
-securityContext:
-  runAsUser: 0
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities: { drop: [ALL] }
-resources:
-  {{- toYaml .Values.sidecars.resources | nindent 2 }}
-volumeMounts:
-  - { name: socket, mountPath: /csi }
+{{- define "orlop.unprivileged" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: { drop: [ALL] }
 {{- end }}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# manifests.sh [--check]: writes deploy/kubernetes from the chart with its own values, for whom has no Helm; or checks that it
+# is what the chart gives. Helm is built from its Go modules if there is none.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache=${ORLOP_CACHE:-${HOME:?}/.cache/orlop}
+helm=$(command -v helm || true)
+if [ -z "$helm" ]; then
+    key=$({ go version; cat tests/cluster/tools/go.sum; } | sha256sum | cut -c1-16)
+    helm=$cache/helm-$key
+    if [ ! -x "$helm" ]; then
+        mkdir -p "$cache"
+        CGO_ENABLED=0 GOFLAGS=-buildvcs=false go -C tests/cluster/tools build -trimpath -ldflags "-s -w" -o "$helm.$$" helm.sh/helm/v3/cmd/helm
+        mv "$helm.$$" "$helm"
+    fi
+fi
+
+manifests=deploy/kubernetes/orlop.yaml
+rendered=$(mktemp)
+trap 'rm -f "$rendered"' EXIT
+"$helm" lint --strict --quiet charts/orlop
+{
+    echo "# Orlop in the namespace orlop, as charts/orlop gives it: kubectl apply --filename orlop.yaml"
+    printf -- '---\napiVersion: v1\nkind: Namespace\nmetadata: { name: orlop, labels: { pod-security.kubernetes.io/enforce: privileged } }\n'
+    "$helm" template orlop charts/orlop --namespace orlop --kube-version 1.37.0 --api-versions snapshot.storage.k8s.io/v1
+} >"$rendered"
+if [ "${1:-}" = --check ]; then
+    diff -u "$manifests" "$rendered" || { echo "$manifests is not what the chart gives: run \`make manifests\`" >&2 && exit 1; }
+else
+    mkdir -p "${manifests%/*}"
+    cp "$rendered" "$manifests"
+fi

@@ -1,0 +1,209 @@
+//! Where a volume was, and whether that node is gone for good, by the records of a Kubernetes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Node, PersistentVolume};
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Api, Client, Resource};
+use tracing::warn;
+
+use crate::cluster::nodes::Members;
+use crate::names::{DRIVER, TOPOLOGY_NODE};
+use crate::volume::{Error, Result, VolumeId};
+
+/// How long the API server may take to answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What a Kubernetes can be asked beside which nodes there are.
+#[derive(Clone)]
+pub struct Records {
+    client: Client,
+    absences: Absences,
+    forget_after: Option<Duration>,
+    events: Recorder,
+}
+
+/// Since when nodes are not there; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Absences(Arc<Mutex<Times>>);
+
+#[derive(Debug, Default)]
+struct Times {
+    /// Since when it is known which nodes there are.
+    known: Option<Instant>,
+    /// When those left that left since then.
+    left: BTreeMap<String, Instant>,
+}
+
+impl Records {
+    /// With `forget_after`, what was on a node whose object is gone for so long is gone with it.
+    pub fn new(client: Client, absences: Absences, forget_after: Option<Duration>) -> Self {
+        Self {
+            events: Recorder::new(client.clone(), DRIVER.into()),
+            client,
+            absences,
+            forget_after,
+        }
+    }
+
+    /// The node on which the volume is, as its `PersistentVolume` says; nothing if there is no such object.
+    ///
+    /// # Errors
+    /// `Unreachable` while Kubernetes does not answer.
+    pub(in crate::cluster) async fn node_of(&self, id: &VolumeId) -> Result<Option<String>> {
+        // The provisioner calls both by the same name.
+        let volumes = Api::<PersistentVolume>::all(self.client.clone());
+        let found = answered(volumes.get_opt(id.name.as_str())).await?;
+        Ok(found.and_then(|volume| place(&volume, id)))
+    }
+
+    /// Whether all that was on this node, which is not there, is to be taken for gone.
+    ///
+    /// # Errors
+    /// `Unreachable` while Kubernetes does not answer.
+    pub(in crate::cluster) async fn is_forgotten(&self, node: &str) -> Result<bool> {
+        let nodes = Api::<Node>::all(self.client.clone());
+        let long = |limit| self.absences.of(node).is_some_and(|gone| gone >= limit);
+        // It may have come back just now.
+        Ok(self.forget_after.is_some_and(long)
+            && answered(nodes.get_metadata_opt(node)).await?.is_none())
+    }
+
+    /// Leaves an Event beside the `PersistentVolume`.
+    pub(in crate::cluster) async fn tell_forgotten(&self, id: &VolumeId, node: &str) {
+        let volumes = Api::<PersistentVolume>::all(self.client.clone());
+        let told = async {
+            let Some(volume) = volumes.get_opt(id.name.as_str()).await? else {
+                return Ok(());
+            };
+            let event = Event {
+                type_: EventType::Warning,
+                reason: "NodeLost".into(),
+                note: Some(format!(
+                    "node {node} is gone for good, and volume {id} with it; if it comes back, what it has of it is an orphan"
+                )),
+                action: "Deleting".into(),
+                secondary: None,
+            };
+            self.events.publish(&event, &volume.object_ref(&())).await
+        };
+        if let Err(error) = told.await {
+            warn!(%error, volume.id = %id, node, "no Event tells that a volume is gone with its node");
+        }
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("absences", &self.absences)
+            .field("forget_after", &self.forget_after)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Absences {
+    /// Notes which nodes there are now.
+    pub(super) fn note(&self, before: Option<&Members>, now: &Members) {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = Instant::now();
+        times.known.get_or_insert(at);
+        times.left.retain(|node, _| !now.contains_key(node));
+        let left = before.into_iter().flat_map(Members::keys);
+        let left = left.filter(|node| !now.contains_key(*node));
+        times.left.extend(left.map(|node| (node.clone(), at)));
+    }
+
+    /// For how long a node that is not there has been away, as far as that is known.
+    fn of(&self, node: &str) -> Option<Duration> {
+        let times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = times.left.get(node).copied().or(times.known)?;
+        Some(since.elapsed())
+    }
+}
+
+async fn answered<T>(asked: impl Future<Output = kube::Result<T>>) -> Result<T> {
+    let unsaid = |why: String| {
+        Error::Unreachable(format!(
+            "Kubernetes does not say where the volume was: {why}"
+        ))
+    };
+    match tokio::time::timeout(LIMIT, asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(unsaid(error.to_string())),
+        Err(_) => Err(unsaid("it takes too long".into())),
+    }
+}
+
+/// The one node from which the volume can be reached, if it is this volume.
+fn place(volume: &PersistentVolume, id: &VolumeId) -> Option<String> {
+    let spec = volume.spec.as_ref()?;
+    let source = spec.csi.as_ref()?;
+    if source.driver != DRIVER || source.volume_handle != id.to_string() {
+        return None;
+    }
+    let terms = &spec
+        .node_affinity
+        .as_ref()?
+        .required
+        .as_ref()?
+        .node_selector_terms;
+    let mut expressions = terms
+        .iter()
+        .flat_map(|term| term.match_expressions.iter().flatten());
+    let ours = expressions.find(|expression| expression.key == TOPOLOGY_NODE)?;
+    ours.values.as_ref()?.first().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn members(names: &[&str]) -> Members {
+        names.iter().map(|&name| (name.to_owned(), None)).collect()
+    }
+
+    #[test]
+    fn a_node_is_away_since_it_left_or_since_anything_is_known() {
+        let absences = Absences::default();
+        assert_eq!(absences.of("a"), None);
+
+        let (both, one) = (members(&["a", "b"]), members(&["a"]));
+        absences.note(None, &both);
+        let never_seen = absences.of("c").expect("all nodes are known");
+        absences.note(Some(&both), &one);
+
+        let times = |absences: &Absences| absences.0.lock().expect("nobody panicked").left.clone();
+        assert_eq!(times(&absences).keys().collect::<Vec<_>>(), ["b"]);
+        let (left, again) = (absences.of("b"), absences.of("c"));
+        assert!(left < again && Some(never_seen) < again);
+        absences.note(Some(&one), &both);
+        assert!(times(&absences).is_empty());
+    }
+
+    #[test]
+    fn only_the_volume_itself_says_where_it_is() {
+        let id: VolumeId = "fast/pvc-1".parse().expect("it is an id");
+        let volume = |driver: &str, handle: &str| -> PersistentVolume {
+            serde_json::from_value(json!({"spec": {
+                "csi": {"driver": driver, "volumeHandle": handle},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                    {"key": TOPOLOGY_NODE, "operator": "In", "values": ["a"]},
+                ]}]}},
+            }}))
+            .expect("it is a volume")
+        };
+
+        assert_eq!(
+            place(&volume(DRIVER, "fast/pvc-1"), &id),
+            Some("a".to_owned())
+        );
+        assert_eq!(place(&volume("other.example", "fast/pvc-1"), &id), None);
+        assert_eq!(place(&volume(DRIVER, "slow/pvc-1"), &id), None);
+    }
+}
