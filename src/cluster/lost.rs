@@ -1,5 +1,6 @@
 //! What is left of a volume that no node is known to have: a node that must be waited for, or nothing.
 
+use std::slice;
 use std::sync::Arc;
 
 use tracing::warn;
@@ -7,7 +8,7 @@ use tracing::warn;
 use super::Router;
 use super::inventory::Key;
 use super::kubernetes::Records;
-use super::nodes::{Node, Outcome};
+use super::nodes::{Node, Nodes, Outcome};
 use crate::volume::{Error, Result, VolumeId};
 
 impl Router {
@@ -29,14 +30,14 @@ impl Router {
         let Some(name) = records.node_of(id).await? else {
             return self.holder(&key).await;
         };
-        self.nodes.look_again().await?;
+        let mut all = self.nodes.known()?.into_iter();
+        let Some(node) = all.find(|node| *node.name == *name) else {
+            return self.forget(records, id, &name).await.map(|()| None);
+        };
+        Nodes::look_at(slice::from_ref(&node)).await;
         if let Some(node) = self.known_holder(&key)? {
             return Ok(Some(node));
         }
-        let all = self.nodes.known()?;
-        let Some(node) = all.iter().find(|node| *node.name == *name) else {
-            return self.forget(records, id, &name).await.map(|()| None);
-        };
         let seen = node.seen.borrow().what.clone();
         match seen {
             Outcome::Heard => Ok(None),

@@ -179,9 +179,14 @@ impl Nodes {
 
     /// Looks at all nodes again, and waits until it is done, except for those that were silent last time.
     pub(super) async fn look_again(&self) -> Result<()> {
+        Self::look_at(&self.known()?).await;
+        Ok(())
+    }
+
+    /// The same, of these nodes.
+    pub(super) async fn look_at(nodes: &[Arc<Node>]) {
         let now = Instant::now();
-        let all = self.known()?;
-        let asked: Vec<_> = all
+        let asked: Vec<_> = nodes
             .iter()
             .filter(|node| !matches!(node.seen.borrow().what, Outcome::Silent(_)))
             .collect();
@@ -200,7 +205,6 @@ impl Nodes {
                 node.is_silent("it did not say in time what it has".into());
             }
         }
-        Ok(())
     }
 
     /// Those that did not say what they have, each with the reason.

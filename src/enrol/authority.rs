@@ -250,6 +250,22 @@ mod tests {
     }
 
     #[test]
+    fn of_two_authorities_of_one_name_the_second_is_believed_too() {
+        let now = SystemTime::now();
+        let mut authorities = begun(now - 400 * DAY);
+        let first = authorities.certificates();
+        assert!(authorities.renew(now - 20 * DAY).expect("the next is due"));
+
+        let signer = authorities.signer(now).expect("there are two");
+        assert_ne!(signer.certificate, first);
+        let pair = authorities
+            .pair(&node(), now)
+            .expect("its own authorities believe it");
+
+        assert_eq!(*pair.role(), node());
+    }
+
+    #[test]
     fn what_was_written_is_read_again_in_any_order() {
         let start = SystemTime::now();
         let mut authorities = begun(start);

@@ -122,12 +122,20 @@ impl Fleet {
             .sign("controller.orlop.dev", self.certificates.path())
     }
 
+    /// One with more arguments.
+    pub(crate) fn router_and(&self, more: &[&str]) -> Node {
+        self.start_router(&self.router_certificates(), more)
+    }
+
     /// One that proves itself with what is in this directory.
     pub(crate) fn router_with(&self, certificates: &Path) -> Node {
-        let mut args = vec![
-            "--certificates".to_owned(),
-            certificates.display().to_string(),
-        ];
+        self.start_router(certificates, &[])
+    }
+
+    fn start_router(&self, certificates: &Path, more: &[&str]) -> Node {
+        let mut args: Vec<_> = more.iter().map(|&arg| arg.to_owned()).collect();
+        args.push("--certificates".to_owned());
+        args.push(certificates.display().to_string());
         for at in 0..self.ports.len() {
             args.push("--node".to_owned());
             args.push(format!("{}={}", name_of(at), self.address(at)));

@@ -2,6 +2,7 @@
 
 mod api;
 mod enrol;
+mod figures;
 mod fleet;
 mod growth;
 mod ids;
