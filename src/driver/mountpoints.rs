@@ -180,7 +180,9 @@ impl Core {
             None => false,
             Some(Attached::Folder { id, .. }) => mounted.root == *id,
             Some(Attached::Device(device)) if mounted.rdev != 0 => mounted.rdev == device.rdev,
-            Some(Attached::Device(device)) => self.host.mounts.device_of(path)? == device.rdev,
+            Some(Attached::Device(device)) => {
+                self.host.mounts.device_of(path)? == Some(device.rdev)
+            }
         })
     }
 }

@@ -21,6 +21,7 @@ use super::FileId;
 use super::gate::Gate;
 use super::kernel;
 use super::path::{self, Found};
+use super::subvolume::is_on_btrfs;
 use crate::volume::{Filesystem, MountAttributes, MountOptions};
 
 pub use table::Entry;
@@ -99,17 +100,22 @@ impl Mounts {
         describe(&file).with_context(|| format!("looking at {}", path.display()))
     }
 
-    /// The device that the filesystem at `path` is on, whose number btrfs hides behind one of its own.
-    pub fn device_of(&self, path: &Path) -> Result<u64> {
+    /// The device that the filesystem at `path` is on, if it is on one; btrfs hides its number behind one of its own.
+    pub fn device_of(&self, path: &Path) -> Result<Option<u64>> {
         let asking = || format!("asking {} for its device", path.display());
-        let directory =
-            path::open(path, OFlags::RDONLY | OFlags::DIRECTORY)?.with_context(asking)?;
-        let found = path::look(&directory).with_context(asking)?;
+        let place = path::open(path, OFlags::PATH)?.with_context(asking)?;
+        let found = path::look(&place).with_context(asking)?;
         if rustix::fs::major(found.id.dev) != 0 {
-            return Ok(found.id.dev);
+            return Ok(Some(found.id.dev));
         }
-        let device = kernel::btrfs_device(&directory).with_context(asking)?;
-        Ok(rustix::fs::stat(&device).with_context(asking)?.st_rdev)
+        if !found.kind.is_dir() || !is_on_btrfs(&place) {
+            return Ok(None);
+        }
+        let directory = path::open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let device = kernel::btrfs_device(&directory.with_context(asking)?).with_context(asking)?;
+        Ok(Some(
+            rustix::fs::stat(&device).with_context(asking)?.st_rdev,
+        ))
     }
 
     /// Binds the directory or block device node `from` onto `target`, without the mounts beneath it.

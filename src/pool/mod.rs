@@ -135,7 +135,7 @@ pub trait Pool: Send + Sync {
     /// Makes the volume reachable: a folder always is, an image gets its loop device.
     fn attach(&self, volume: &Volume) -> Result<Attached>;
 
-    /// Takes back what [`Pool::attach`] did, where that is worth it; a volume that is not attached is fine.
+    /// Takes back what [`Pool::attach`] did; a volume that is not attached is fine.
     fn detach(&self, volume: &Volume) -> Result<()>;
 
     /// What the volume may use and does, where the pool knows better than the filesystem that it is on.

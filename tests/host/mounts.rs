@@ -55,6 +55,15 @@ fn what_is_no_mount_is_told_apart() {
 }
 
 #[test]
+fn what_is_on_no_device_is_told() {
+    let mounts = Mounts::new(Gate::open());
+    for path in ["/proc", "/proc/version"] {
+        let device = mounts.device_of(Path::new(path));
+        assert_eq!(device.expect("it can be asked"), None, "{path}");
+    }
+}
+
+#[test]
 fn a_read_only_bind_is_never_writable() {
     with_both(|mounts, dir| {
         let (source, target) = (dir.join("source"), dir.join("target"));

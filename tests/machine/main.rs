@@ -21,7 +21,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use payload::{Payload, Suite};
 
 /// The test targets of which the ignored tests run here.
-const SUITES: [&str; 4] = ["guest", "pools", "sanity", "crash"];
+const SUITES: [&str; 2] = ["guest", "pools"];
+/// Those that take hours, and run where tests may take long.
+const LONG_SUITES: [&str; 4] = ["guest", "pools", "sanity", "crash"];
 
 /// How many guests there are at most: each has 2 GiB of memory.
 const MOST_GUESTS: usize = 4;
@@ -47,7 +49,16 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> anyhow::Result<Vec<Trial>> {
-    let suites = payload::suites(&SUITES)?;
+    let suites = if support::takes_long() {
+        payload::suites(&LONG_SUITES)?
+    } else {
+        let what = "csi-sanity, crashes and most claims on LVM, ZFS and quotas";
+        support::skipped(
+            what,
+            "in a guest they take hours: `make test-long` tries them",
+        );
+        payload::suites(&SUITES)?
+    };
     let here = std::env::var("ORLOP_TEST_ON_HOST").is_ok_and(|value| value == "1");
     let rung = if here {
         Ok(Rung::Host(Mutex::default()))

@@ -18,11 +18,16 @@ const TOP_INODE: u64 = 256;
 
 const BTRFS_MAGIC: u64 = 0x9123_683e;
 
+/// Whether this is on a btrfs.
+pub(super) fn is_on_btrfs(file: impl AsFd) -> bool {
+    fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(BTRFS_MAGIC))
+}
+
 /// Whether `directory` is the top of a subvolume.
 pub fn is_subvolume(directory: BorrowedFd<'_>) -> bool {
     let top =
         statat(directory, c"", AtFlags::EMPTY_PATH).is_ok_and(|stat| stat.st_ino == TOP_INODE);
-    top && fstatfs(directory).is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(BTRFS_MAGIC))
+    top && is_on_btrfs(directory)
 }
 
 /// Refuses a directory that is not on btrfs.

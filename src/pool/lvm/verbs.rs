@@ -96,10 +96,6 @@ impl Pool for Lvm {
 
     fn delete(&self, volume: &Volume) -> volume::Result<()> {
         let lv = volume_lv(volume);
-        if device_mapper::is_open(&self.group.mapped(&lv))? {
-            // Which LVM refuses, unless it is udev who looks at what was just closed.
-            self.group.deactivate(&lv)?;
-        }
         let thin = self.config.thin_pool.is_some();
         let erased = wishes::erasure(&volume.record.wishes, thin)?.is_some();
         if erased || !thin {
@@ -224,9 +220,8 @@ impl Pool for Lvm {
         Ok(attached(path, rdev))
     }
 
-    /// It stays active: to have its device costs nothing, to get it back a command of LVM.
-    fn detach(&self, _volume: &Volume) -> volume::Result<()> {
-        Ok(())
+    fn detach(&self, volume: &Volume) -> volume::Result<()> {
+        Ok(self.group.deactivate(&volume_lv(volume))?)
     }
 
     fn usage(&self, _volume: &Volume) -> volume::Result<Option<Usage>> {
