@@ -54,8 +54,9 @@ pub(crate) fn suites(names: &[&str]) -> Result<Vec<Suite>> {
 /// Unsets what cargo tells a test of its package: a build script that reads the same would run again, and all that depends
 /// on it would be built again, now and by the next cargo.
 fn without_this_package() -> impl Iterator<Item = String> {
-    let of_package =
-        |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let of_package = |name: &String| {
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "OUT_DIR"
+    };
     let names = std::env::vars().map(|(name, _)| name).filter(of_package);
     names.map(|name| format!("--unset={name}"))
 }
