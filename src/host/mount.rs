@@ -30,7 +30,8 @@ pub use table::Entry;
 /// volumes can not end up one above the other.
 static PLACING: Mutex<()> = Mutex::new(());
 
-/// How long a mount may be in use in passing: a tool that another thread starts has our descriptors until it runs.
+/// How long a mount, or a device, may be in use in passing: a tool that another thread starts has our descriptors until it
+/// runs, also one by which a device was ours alone.
 const PASSING: Duration = Duration::from_millis(100);
 
 /// Where kernels without the new calls prepare a bind, unless a test says otherwise.
@@ -183,14 +184,15 @@ impl Mounts {
         self.gate.pass(what())?;
         if self.new_calls
             && let Some(tree) =
-                detached::filesystem(device, filesystem, &options).with_context(what)?
+                unless_in_passing(|| detached::filesystem(device, filesystem, &options))
+                    .with_context(what)?
         {
             return self
                 .place(target, true, |on| detached::attach(&tree, on))
                 .with_context(what);
         }
         self.place(target, true, |on| {
-            scratch::mount(device, filesystem, &options, on.as_fd())
+            unless_in_passing(|| scratch::mount(device, filesystem, &options, on.as_fd()))
         })
         .with_context(what)
     }
@@ -217,21 +219,15 @@ impl Mounts {
         self.gate
             .pass(format_args!("unmounting {}", path.display()))?;
         let below = path::by_descriptor(&parent).join(name);
-        let mut unmounted = rustix::mount::unmount(&below, UnmountFlags::NOFOLLOW);
-        let deadline = Instant::now() + PASSING;
-        while unmounted == Err(Errno::BUSY) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(1));
-            unmounted = rustix::mount::unmount(&below, UnmountFlags::NOFOLLOW);
-        }
-        match unmounted {
-            Err(Errno::BUSY) => Err(Errno::BUSY).with_context(|| {
-                format!(
-                    "{} is still in use: a process has a file open in it or stands in it, or something is mounted beneath",
-                    path.display()
-                )
-            }),
-            done => done.with_context(|| format!("unmounting {}", path.display())),
-        }
+        let unmount = || Ok(rustix::mount::unmount(&below, UnmountFlags::NOFOLLOW)?);
+        unless_in_passing(unmount).map_err(|error| {
+            let what = if is_busy(&error) {
+                "is still in use: a process has a file open in it or stands in it, or something is mounted beneath"
+            } else {
+                "can not be unmounted"
+            };
+            error.context(format!("{} {what}", path.display()))
+        })
     }
 
     /// Removes a target that is no mount: an empty directory or an empty file; one that is missing is fine.
@@ -344,4 +340,21 @@ fn describe(file: &OwnedFd) -> Result<At> {
         rdev,
         read_only: fstatvfs(file)?.f_flag.contains(StatVfsMountFlags::RDONLY),
     }))
+}
+
+/// Tries again what is answered EBUSY, until it is so no longer in passing.
+fn unless_in_passing<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + PASSING;
+    loop {
+        match attempt() {
+            Err(error) if is_busy(&error) && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Errno>() == Some(&Errno::BUSY)
 }

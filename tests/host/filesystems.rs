@@ -9,6 +9,8 @@ use orlop::host::filesystem::{self, Found};
 use orlop::host::gate::Gate;
 use orlop::host::mount::Mounts;
 use orlop::volume::{Bytes, Filesystem, MountOptions};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::image::{Image, devices, mount, mounted, mounts, size_of};
 use crate::sandbox::{sandbox, skipped};
@@ -225,4 +227,35 @@ fn options_of_the_filesystem_hold_and_wrong_ones_say_why() {
             mounts.unmount(&target).expect("nothing uses it");
         }
     });
+}
+
+#[test]
+fn a_device_that_is_in_use_in_passing_is_mounted_when_that_is_over() {
+    for kind in Filesystem::ALL {
+        sandbox(|dir| {
+            let image = Image::new(dir.join("image"), size_of(kind));
+            let tools = Tools::new(Gate::open());
+            filesystem::make(&*tools, kind, &image.path).expect("it is blank");
+            let device = devices().attach(&image.file, false, true);
+            let device = device.expect("attaches");
+            let mount = |target: &str| {
+                let (target, options) = (dir.join(target), MountOptions::default());
+                mounts().mount(&device.path, kind, &target, &options)
+            };
+            // As a tool has that another thread is just starting.
+            let alone = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+            let claim = || rustix::fs::open(&device.path, alone, Mode::empty());
+
+            let claimed = claim().expect("nobody has it");
+            let refused = mount("first").expect_err("it stays in use");
+            let passing = std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                drop(claimed);
+            });
+            mount("second").expect("it is free in time");
+
+            assert_eq!(refused.downcast_ref(), Some(&Errno::BUSY), "{refused:#}");
+            passing.join().expect("it only waits");
+        });
+    }
 }
