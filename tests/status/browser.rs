@@ -1,10 +1,12 @@
 //! A real Chromium, driven by its own driver as the `WebDriver` specification says.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 
 /// How long a page may take to become what a test waits for.
@@ -29,6 +31,7 @@ impl Browser {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .ok()?;
         let said = BufReader::new(driver.stdout.take().expect("it is piped"));
@@ -142,10 +145,10 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // The driver ends its browser when it is asked to end, not when it is killed.
-        let _ = rustix::process::kill_process(
-            rustix::process::Pid::from_child(&self.driver),
-            rustix::process::Signal::TERM,
-        );
+        let driver = Pid::from_child(&self.driver);
+        let _ = kill_process(driver, Signal::TERM);
         let _ = self.driver.wait();
+        // On a busy machine it ends before its browser does.
+        let _ = kill_process_group(driver, Signal::KILL);
     }
 }

@@ -113,14 +113,15 @@ impl Zfs {
         self.settle()
     }
 
-    /// Mounts again for us what others still see: what is mounted is told by where we see it ourselves.
+    /// Mounts the trees again for us that others still see: what is mounted is told by where we see it ourselves.
     fn mount_again(&self) -> Result<()> {
         for mount in self.host.mounts.all()? {
             let Some(name) = self.shown_by(&mount) else {
                 continue;
             };
-            let there = self.known().volumes.contains_key(&name);
-            if there && self.tree(&name)?.is_none() {
+            let kept = self.known().volumes.get(&name).cloned();
+            let is_tree = kept.is_some_and(|kept| kept.record.layout == Layout::Tree);
+            if is_tree && self.tree(&name)?.is_none() {
                 self.host
                     .mounts
                     .mount_dataset(&self.names.volume(&name), &self.mount_point(&name))?;
