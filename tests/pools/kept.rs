@@ -83,16 +83,7 @@ fn a_record_that_can_not_be_read_is_told_and_hides_no_other(trial: &mut Trial) {
                 trial.restart();
             }
             let node = trial.node();
-            let told = [
-                node.get(&one.id).map(drop),
-                node.create(&trial.spec("one")).map(drop),
-                node.delete(&one.id),
-            ];
-
-            for told in told {
-                let told = told.expect_err("nobody knows what it is").to_string();
-                assert!(told.contains(says), "{told}");
-            }
+            trial.assert_unreadable(&one, &[says]);
             assert_eq!(node.volumes(), from_ref(&two));
             assert_eq!(node.get(&two.id).expect("it is whole"), two);
             assert_eq!(node.create(&trial.spec("two")).expect("it is whole"), two);

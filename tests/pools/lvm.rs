@@ -3,7 +3,6 @@
 use std::slice::from_ref;
 
 use orlop::config;
-use orlop::driver::leftovers::Kind;
 use orlop::volume::{Bytes, Error};
 
 use crate::claims;
@@ -39,22 +38,10 @@ fn a_record_that_can_not_be_read_is_told_and_hides_no_other(trial: &mut Trial) {
         ("orlop.layout=device", "orlop.layout=divice", "divice"),
     ] {
         by_hand("lvchange", &["--deltag", without, "--addtag", with, &lv]);
-        let node = trial.node();
-        let told = [
-            node.get(&one.id).map(drop),
-            node.create(&trial.spec("one")).map(drop),
-            node.delete(&one.id),
-        ];
 
-        for told in told {
-            let told = told.expect_err("nobody knows what it is").to_string();
-            assert!(told.contains(says) && told.contains("v-one"), "{told}");
-        }
-        let [left] = &node.leftovers()[..] else {
-            panic!("one is left over: {:?}", node.leftovers());
-        };
-        assert!(left.kind == Kind::Unreadable && left.message.contains(says));
-        assert_eq!(node.volumes(), from_ref(&two));
+        trial.assert_unreadable(&one, &[says, "v-one"]);
+        trial.assert_left_over(says);
+        assert_eq!(trial.node().volumes(), from_ref(&two));
         by_hand("lvchange", &["--deltag", with, "--addtag", without, &lv]);
     }
 

@@ -22,39 +22,24 @@ use support::verbs::Form;
 use support::{skipped, takes_long};
 use trial::{Claim, Trial};
 
-/// Pools of one kind, with volumes of one form, about which claims are made.
-struct Kind {
-    name: &'static str,
-    ground: Ground,
-    form: Form,
-    claims: &'static [&'static [Claim]],
-}
+/// Pools on one ground, with volumes of one form, under a name.
+type Kind = (&'static str, Ground, Form);
 
 /// The kinds that this machine's kernel has.
 const HERE: [Kind; 13] = [
-    Kind {
-        name: "memory",
-        ground: Ground::Memory,
-        form: Form::TREE,
-        claims: &[volumes::CLAIMS, copies::CLAIMS],
-    },
-    Kind {
-        name: "full_disks",
-        ground: Ground::Small("ext4"),
-        form: Form::TREE,
-        claims: &[full::CLAIMS],
-    },
-    folders("trees_on_ext4", EXT4, Form::TREE),
-    folders("trees_on_xfs", XFS, Form::TREE),
-    folders("trees_on_tmpfs", Ground::Directory("tmpfs"), Form::TREE),
-    folders("images_of_ext4_on_ext4", EXT4, Form::image(Ext4)),
-    folders("images_of_xfs_on_ext4", EXT4, Form::image(Xfs)),
-    folders("images_of_btrfs_on_ext4", EXT4, Form::image(Btrfs)),
-    folders("images_of_ext4_on_xfs", XFS, Form::image(Ext4)),
-    folders("block_volumes_on_ext4", EXT4, Form::BLOCK),
-    folders("block_volumes_on_xfs", XFS, Form::BLOCK),
-    folders("subvolumes", Ground::Btrfs, Form::TREE),
-    folders("images_of_xfs_on_btrfs", Ground::Btrfs, Form::image(Xfs)),
+    ("memory", Ground::Memory, Form::TREE),
+    ("full_disks", Ground::Small("ext4"), Form::TREE),
+    ("trees_on_ext4", EXT4, Form::TREE),
+    ("trees_on_xfs", XFS, Form::TREE),
+    ("trees_on_tmpfs", Ground::Directory("tmpfs"), Form::TREE),
+    ("images_of_ext4_on_ext4", EXT4, Form::image(Ext4)),
+    ("images_of_xfs_on_ext4", EXT4, Form::image(Xfs)),
+    ("images_of_btrfs_on_ext4", EXT4, Form::image(Btrfs)),
+    ("images_of_ext4_on_xfs", XFS, Form::image(Ext4)),
+    ("block_volumes_on_ext4", EXT4, Form::BLOCK),
+    ("block_volumes_on_xfs", XFS, Form::BLOCK),
+    ("subvolumes", Ground::Btrfs, Form::TREE),
+    ("images_of_xfs_on_btrfs", Ground::Btrfs, Form::image(Xfs)),
 ];
 
 /// What is claimed in a guest where tests may not take long: a command there takes seconds.
@@ -67,72 +52,32 @@ const SAMPLE: [&str; 4] = [
 
 /// Those for which `tests/machine` has a guest.
 const IN_A_GUEST: [Kind; 9] = [
-    lvm("thin_volumes", true, Form::device(Ext4)),
-    lvm("thin_block_volumes", true, Form::BLOCK),
-    lvm("thick_volumes", false, Form::device(Ext4)),
-    lvm(
+    ("thin_volumes", THIN, Form::device(Ext4)),
+    ("thin_block_volumes", THIN, Form::BLOCK),
+    (
+        "thick_volumes",
+        Ground::Lvm { thin: false },
+        Form::device(Ext4),
+    ),
+    (
         "encrypted_thin_volumes",
-        true,
+        THIN,
         Form::device(Ext4).encrypted(),
     ),
-    zfs("datasets", Form::TREE),
-    zfs("zvols_with_ext4", Form::device(Ext4)),
-    zfs("zvols", Form::BLOCK),
-    folders("quota_trees_on_xfs", Ground::Quota("xfs"), Form::QUOTA),
-    folders("quota_trees_on_ext4", Ground::Quota("ext4"), Form::QUOTA),
+    ("datasets", Ground::Zfs, Form::TREE),
+    ("zvols_with_ext4", Ground::Zfs, Form::device(Ext4)),
+    ("zvols", Ground::Zfs, Form::BLOCK),
+    ("quota_trees_on_xfs", Ground::Quota("xfs"), Form::QUOTA),
+    ("quota_trees_on_ext4", Ground::Quota("ext4"), Form::QUOTA),
 ];
 
 const EXT4: Ground = Ground::Directory("ext4");
 const XFS: Ground = Ground::Directory("xfs");
-
-const fn folders(name: &'static str, ground: Ground, form: Form) -> Kind {
-    Kind {
-        name,
-        ground,
-        form,
-        claims: &[
-            volumes::CLAIMS,
-            copies::CLAIMS,
-            shown::CLAIMS,
-            kept::CLAIMS,
-            kept::CLAIMS_OF_FOLDERS,
-        ],
-    }
-}
-
-const fn lvm(name: &'static str, thin: bool, form: Form) -> Kind {
-    Kind {
-        name,
-        ground: Ground::Lvm { thin },
-        form,
-        claims: &[
-            volumes::CLAIMS,
-            copies::CLAIMS,
-            shown::CLAIMS,
-            kept::CLAIMS,
-            lvm::CLAIMS,
-        ],
-    }
-}
-
-const fn zfs(name: &'static str, form: Form) -> Kind {
-    Kind {
-        name,
-        ground: Ground::Zfs,
-        form,
-        claims: &[
-            volumes::CLAIMS,
-            copies::CLAIMS,
-            shown::CLAIMS,
-            kept::CLAIMS,
-            zfs::CLAIMS,
-        ],
-    }
-}
+const THIN: Ground = Ground::Lvm { thin: true };
 
 fn main() -> ExitCode {
-    let here = HERE.iter().flat_map(Kind::tests);
-    let in_a_guest = IN_A_GUEST.iter().flat_map(Kind::tests);
+    let here = HERE.iter().flat_map(tests);
+    let in_a_guest = IN_A_GUEST.iter().flat_map(tests);
     let sampled =
         |test: &Test| takes_long() || SAMPLE.iter().any(|claim| test.name().ends_with(claim));
     let in_a_guest = in_a_guest
@@ -141,18 +86,33 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), here.chain(in_a_guest).collect()).exit_code()
 }
 
-impl Kind {
-    /// Each claim as a test.
-    fn tests(&self) -> impl Iterator<Item = Test> {
-        let (kind, ground, form) = (self.name, self.ground, self.form);
-        let claims = self.claims.iter().copied().flatten();
-        claims.map(move |(name, claim)| {
-            Test::test(format!("{kind}::{name}"), move || {
-                holds(ground, form, *claim);
-                Ok(())
-            })
+/// Each claim about a kind as a test.
+fn tests(&(kind, ground, form): &Kind) -> impl Iterator<Item = Test> {
+    claims_on(ground).into_iter().map(move |(name, claim)| {
+        Test::test(format!("{kind}::{name}"), move || {
+            holds(ground, form, claim);
+            Ok(())
         })
-    }
+    })
+}
+
+/// What is claimed of pools on this ground.
+fn claims_on(ground: Ground) -> Vec<Claim> {
+    let own = match ground {
+        Ground::Memory => return [volumes::CLAIMS, copies::CLAIMS].concat(),
+        Ground::Small(_) => return full::CLAIMS.to_vec(),
+        Ground::Directory(_) | Ground::Quota(_) | Ground::Btrfs => kept::CLAIMS_OF_FOLDERS,
+        Ground::Lvm { .. } => lvm::CLAIMS,
+        Ground::Zfs => zfs::CLAIMS,
+    };
+    [
+        volumes::CLAIMS,
+        copies::CLAIMS,
+        shown::CLAIMS,
+        kept::CLAIMS,
+        own,
+    ]
+    .concat()
 }
 
 /// Tries a claim on a new pool, in mounts that end with it.

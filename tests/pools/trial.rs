@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use orlop::config;
+use orlop::driver::leftovers::Kind;
 use orlop::driver::mounts::{PublishSpec, StageSpec};
 use orlop::host::Host;
 use orlop::host::gate::Gate;
@@ -150,6 +151,28 @@ impl Trial {
             volume: volume.clone(),
             target: self.publication(volume, Use::Writers, false).target,
         }
+    }
+
+    /// Every call about this volume must refuse it, for its record can not be read, and say these words.
+    pub(crate) fn assert_unreadable(&self, volume: &Volume, words: &[&str]) {
+        let node = self.node();
+        let told = [
+            node.get(&volume.id).map(drop),
+            node.create(&self.spec(&volume.record.csi_name)).map(drop),
+            node.delete(&volume.id),
+        ];
+        for told in told {
+            let told = told.expect_err("nobody knows what it is").to_string();
+            assert!(words.iter().all(|word| told.contains(word)), "{told}");
+        }
+    }
+
+    /// One record that can not be read, and nothing else, must be told as left over, in these words.
+    pub(crate) fn assert_left_over(&self, words: &str) {
+        let [left] = &self.node().leftovers()[..] else {
+            panic!("one is left over: {:?}", self.node().leftovers());
+        };
+        assert!(left.kind == Kind::Unreadable && left.message.contains(words));
     }
 
     /// Whether nothing is aside: neither half-made nor half-removed. Waits for it, for a sweep takes its time.

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fstatfs, openat, openat2, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatFs, fstatfs, openat, openat2, statat};
 use rustix::io::Errno;
 
 use super::gate::Gate;
@@ -18,9 +18,13 @@ const TOP_INODE: u64 = 256;
 
 const BTRFS_MAGIC: u64 = 0x9123_683e;
 
-/// Whether this is on a btrfs.
+/// Whether this is on a btrfs; not, if that can not be told.
 pub(super) fn is_on_btrfs(file: impl AsFd) -> bool {
-    fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(BTRFS_MAGIC))
+    fstatfs(file).is_ok_and(|found| is_btrfs(&found))
+}
+
+fn is_btrfs(found: &StatFs) -> bool {
+    u64::try_from(found.f_type) == Ok(BTRFS_MAGIC)
 }
 
 /// Whether `directory` is the top of a subvolume.
@@ -33,10 +37,7 @@ pub fn is_subvolume(directory: BorrowedFd<'_>) -> bool {
 /// Refuses a directory that is not on btrfs.
 pub fn ensure_btrfs(directory: BorrowedFd<'_>) -> Result<()> {
     let found = fstatfs(directory).context("asking for the filesystem")?;
-    ensure!(
-        u64::try_from(found.f_type) == Ok(BTRFS_MAGIC),
-        "it is another filesystem"
-    );
+    ensure!(is_btrfs(&found), "it is another filesystem");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
 use super::tags::{self, HALF};
@@ -65,11 +65,6 @@ pub(super) struct ThinPool {
     pub(super) when_full: String,
 }
 
-#[derive(Deserialize)]
-struct Whole<P> {
-    report: Vec<P>,
-}
-
 impl Report {
     /// What to ask `lvm fullreport` for: of segments, which it lists too, as little as it can tell.
     pub(super) const FIELDS: [(&str, &str); 5] = [
@@ -92,14 +87,13 @@ impl Report {
         struct Pv {
             pv_name: PathBuf,
         }
-        let mut whole: Whole<Part> = serde_json::from_str(text).context("a report of LVM")?;
-        let part = whole.report.pop().context("it reports no volume group")?;
+        let mut parts = parts::<Part>(text)?;
+        let part = parts
+            .pop()
+            .and_then(|mut part| Some((part.vg.pop()?, part)));
+        let (group, part) = part.context("it reports no volume group")?;
         Ok(Self {
-            group: part
-                .vg
-                .into_iter()
-                .next()
-                .context("it reports no volume group")?,
+            group,
             lvs: part.lv,
             disks: part.pv.into_iter().map(|disk| disk.pv_name).collect(),
         })
@@ -116,8 +110,8 @@ impl ThinPool {
         struct Part {
             lv: Vec<ThinPool>,
         }
-        let whole: Whole<Part> = serde_json::from_str(text).context("a report of LVM")?;
-        Ok(whole.report.into_iter().flat_map(|part| part.lv).next())
+        let parts = parts::<Part>(text)?.into_iter();
+        Ok(parts.flat_map(|part| part.lv).next())
     }
 }
 
@@ -140,6 +134,16 @@ impl Lv {
     fn tags(&self) -> impl Iterator<Item = &str> {
         self.tags.split(',')
     }
+}
+
+/// The parts of any report.
+fn parts<P: DeserializeOwned>(text: &str) -> Result<Vec<P>> {
+    #[derive(Deserialize)]
+    struct Whole<P> {
+        report: Vec<P>,
+    }
+    let whole: Whole<P> = serde_json::from_str(text).context("a report of LVM")?;
+    Ok(whole.report)
 }
 
 fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
