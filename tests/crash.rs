@@ -12,8 +12,8 @@ use orlop::host::namespace;
 use orlop::volume::Filesystem;
 use scene::{Scene, Seen};
 use support::home::Ground;
-use support::skipped;
 use support::verbs::{Form, Node};
+use support::{skipped, tell};
 use verbs::{VERBS, Verb};
 
 /// How often the starts after a crash crash too.
@@ -74,6 +74,7 @@ in_a_guest! {
     thick_volumes_survive_a_crash_anywhere: Ground::Lvm { thin: false }, Form::device(Filesystem::Ext4);
     encrypted_thin_volumes_survive_a_crash_anywhere: Ground::Lvm { thin: true }, Form::device(Filesystem::Ext4).encrypted();
     datasets_survive_a_crash_anywhere: Ground::Zfs, Form::TREE;
+    encrypted_datasets_survive_a_crash_anywhere: Ground::Zfs, Form::TREE.encrypted();
     zvols_survive_a_crash_anywhere: Ground::Zfs, Form::device(Filesystem::Ext4);
     quota_trees_on_xfs_survive_a_crash_anywhere: Ground::Quota("xfs"), Form::QUOTA;
     quota_trees_on_ext4_survive_a_crash_anywhere: Ground::Quota("ext4"), Form::QUOTA;
@@ -104,6 +105,8 @@ fn cut_everywhere(scene: &Scene, verb: &Verb) -> u64 {
     let (before, whole) = uncut(scene, verb);
     for k in 0..ENDLESS {
         let at = format!("{} after {k} changes", verb.name);
+        // To be read when it fails.
+        tell(&at);
         (verb.prepare)(scene, &scene.start());
         let gate = Gate::cut_after(k);
 

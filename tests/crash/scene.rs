@@ -38,6 +38,8 @@ pub(crate) struct Scene {
     pub(crate) source: Volume,
     /// Of the source.
     pub(crate) snapshot: Snapshot,
+    /// What both are promised.
+    promised: Bytes,
 }
 
 impl Drop for Scene {
@@ -75,6 +77,8 @@ impl Scene {
         let source = source.expect("there is room");
         let snapshot = node.snapshot("snapshot", &source.id);
         let snapshot = snapshot.expect("the source exists");
+        let promised = node.capacity(form).promised;
+        assert!(promised >= source.record.size, "{promised}");
         let scene = Self {
             form,
             home,
@@ -83,6 +87,7 @@ impl Scene {
             desk: desk.to_owned(),
             source,
             snapshot,
+            promised,
         };
         node.stage(&scene.staging(&scene.source))
             .expect("it stages");
@@ -202,6 +207,6 @@ impl Scene {
         assert_eq!(seen.mounts.len(), staged, "{at}: {seen:?}");
         assert!(!self.target().exists(), "{at}: the target is left");
         let promised = node.capacity(self.form).promised;
-        assert_eq!(promised, USUAL, "{at}: a promise is left");
+        assert_eq!(promised, self.promised, "{at}: a promise is left");
     }
 }

@@ -160,18 +160,19 @@ fn what_does_not_fit_is_refused_and_leaves_nothing(trial: &mut Trial) {
 
 fn what_is_promised_goes_up_and_down_exactly(trial: &mut Trial) {
     let promised = |trial: &Trial| trial.node().capacity(trial.form).promised;
-    let (usual, larger) = (USUAL, LARGER);
     assert_eq!(promised(trial), Bytes(0));
 
     let one = trial.create("one");
+    let usual = one.record.size;
     assert_eq!(promised(trial), usual);
     let snapshot = trial.node().snapshot("snapshot", &one.id);
     let snapshot = snapshot.expect("the volume exists");
     assert_eq!(promised(trial), usual);
-    let two = trial.form.restored("two", larger, &snapshot);
+    let two = trial.form.restored("two", LARGER, &snapshot);
     let two = trial.node().create(&two).expect("there is room");
+    let larger = two.record.size;
     assert_eq!(promised(trial), usual.plus(larger));
-    trial.node().grow(&one.id, larger).expect("there is room");
+    trial.node().grow(&one.id, LARGER).expect("there is room");
     assert_eq!(promised(trial), larger.times(2));
     trial.restart();
     assert_eq!(promised(trial), larger.times(2));

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 /// How long a start or a stop may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running node; dropped, it is killed, and what it mounted or attached beneath its directory goes too.
 ///
