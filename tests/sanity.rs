@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use node::Node;
 use orlop::host::gate::Gate;
 use orlop::host::mount::Mounts;
+use orlop::names::ENCRYPTION_KEY;
 use support::home::Ground;
+use support::verbs::KEY;
 use support::{run, skipped, tell};
 
 /// The specs that may be skipped, by how their names begin, and why.
@@ -27,13 +29,16 @@ const NOT_OURS: [(&str, &str); 9] = [
         "Controller Service [Controller Server] volume lifecycle",
         ATTACH,
     ),
-    ("ModifyVolume [Controller Server]", MODIFY),
     (
-        "Controller Service [Controller Server] CreateVolume should create volume with a volume attribute class",
+        "ModifyVolume [Controller Server] should modify a volume",
         MODIFY,
     ),
     (
-        "Controller Service [Controller Server] CreateVolume should not create volume with an invalid volume attribute class",
+        "ModifyVolume [Controller Server] should fail to modify a volume created with",
+        MODIFY,
+    ),
+    (
+        "Controller Service [Controller Server] CreateVolume should create volume with a volume attribute class",
         MODIFY,
     ),
     ("GroupController Service [GroupController Server]", GROUP),
@@ -47,8 +52,12 @@ const NOT_OURS: [(&str, &str); 9] = [
     ),
 ];
 const ATTACH: &str = "nothing is attached: volumes are on their node";
-const MODIFY: &str = "a volume has no parameters that can be changed";
+const MODIFY: &str = "such a volume has no parameters that can be changed";
 const GROUP: &str = "there are no group snapshots";
+
+/// The specs for which something must be mutable.
+const WITH_MUTABLE: &str =
+    "should (fail to )?modify a volume|should create volume with a volume attribute class";
 
 struct Spec {
     name: String,
@@ -86,9 +95,10 @@ pass_in_a_guest! {
     thick_volumes_pass: Ground::Lvm { thin: false }, DEVICE;
     thick_block_volumes_pass: Ground::Lvm { thin: false }, BLOCK;
     encrypted_thin_volumes_pass: Ground::Lvm { thin: true }, ENCRYPTED;
-    datasets_pass: Ground::Zfs, TREE;
+    datasets_pass: Ground::Zfs, DATASET;
+    encrypted_datasets_pass: Ground::Zfs, ENCRYPTED_DATASET;
     zvols_with_ext4_pass: Ground::Zfs, DEVICE;
-    zvols_pass: Ground::Zfs, BLOCK;
+    zvols_pass: Ground::Zfs, ZVOL;
     quota_trees_on_xfs_pass: Ground::Quota("xfs"), QUOTA;
     quota_trees_on_ext4_pass: Ground::Quota("ext4"), QUOTA;
 }
@@ -102,11 +112,28 @@ struct Volumes {
     access: &'static str,
     /// The parameters of their class, as YAML.
     parameters: &'static str,
+    /// What can be changed of them, as YAML.
+    mutable: Option<&'static str>,
     size_mib: u64,
 }
 
 const TREE: Volumes = mounted("layout: tree\n");
-const QUOTA: Volumes = mounted("layout: tree\nrequireQuota: \"true\"\n");
+const QUOTA: Volumes = Volumes {
+    mutable: Some("maxInodes: \"100000\"\n"),
+    ..mounted("layout: tree\nrequireQuota: \"true\"\n")
+};
+const DATASET: Volumes = Volumes {
+    mutable: Some("compression: lz4\n"),
+    ..TREE
+};
+const ENCRYPTED_DATASET: Volumes = Volumes {
+    mutable: Some("recordsize: 16KiB\n"),
+    ..mounted("layout: tree\nencryption: \"true\"\n")
+};
+const ZVOL: Volumes = Volumes {
+    mutable: Some("logbias: throughput\n"),
+    ..BLOCK
+};
 const DEVICE: Volumes = mounted("layout: device\n");
 const ENCRYPTED: Volumes = mounted("layout: device\nencryption: \"true\"\n");
 const BLOCK: Volumes = Volumes {
@@ -122,6 +149,7 @@ const fn image(parameters: &'static str, size_mib: u64) -> Volumes {
     Volumes {
         access: "mount",
         parameters,
+        mutable: None,
         size_mib,
     }
 }
@@ -154,6 +182,17 @@ fn on(ground: Ground, volumes: Volumes) {
         let file = written("parameters.yaml", volumes.parameters);
         options.push(format!("-csi.testvolumeparameters={file}"));
     }
+    if volumes.parameters.contains("encryption") {
+        let file = written("secrets.yaml", &secrets());
+        options.push(format!("-csi.secrets={file}"));
+    }
+    match volumes.mutable {
+        Some(mutable) => {
+            let file = written("mutable.yaml", mutable);
+            options.push(format!("-csi.testvolumemutableparameters={file}"));
+        }
+        None => options.push(format!("-ginkgo.skip={WITH_MUTABLE}")),
+    }
     let specs = report(&suite, &node, &options, paper.path());
 
     count(&name, &specs);
@@ -177,6 +216,11 @@ fn on(ground: Ground, volumes: Volumes) {
         home.contents(&place)
     );
     assert_eq!(mounts_beneath(node.dir.path()), Vec::<PathBuf>::new());
+}
+
+/// The secrets of all calls, of which the suite knows but the maps' names; a staging has the key.
+fn secrets() -> String {
+    format!("NodeStageVolumeSecret: {{ {ENCRYPTION_KEY}: {KEY} }}\n")
 }
 
 /// What the suite left mounted.

@@ -12,7 +12,7 @@ use crate::driver::{Driver, snapshots, volumes};
 use crate::volume::{Bytes, Error, Snapshot, SnapshotId, VolumeId};
 
 /// What the controller service of a node can.
-const CAPABILITIES: [Type; 12] = [
+const CAPABILITIES: [Type; 13] = [
     Type::CreateDeleteVolume,
     Type::ListVolumes,
     Type::GetCapacity,
@@ -25,6 +25,7 @@ const CAPABILITIES: [Type; 12] = [
     Type::GetSnapshot,
     Type::GetVolumeHealth,
     Type::ListVolumeHealth,
+    Type::ModifyVolume,
 ];
 
 /// Serves `csi.v1.Controller` for this node.
@@ -299,8 +300,14 @@ impl proto::controller_server::Controller for Controller {
 
     async fn controller_modify_volume(
         &self,
-        _request: Request<proto::ControllerModifyVolumeRequest>,
+        request: Request<proto::ControllerModifyVolumeRequest>,
     ) -> Reply<proto::ControllerModifyVolumeResponse> {
-        Err(Error::Unsupported("a volume has no parameters that can be changed".into()).into())
+        let (id, changes) = request::modify(request.into_inner())?;
+        self.driver
+            .change(volumes::to_change(&id.name), move |core| {
+                core.modify(&id, &changes)
+            })
+            .await?;
+        Ok(Response::new(proto::ControllerModifyVolumeResponse {}))
     }
 }

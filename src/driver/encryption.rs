@@ -1,4 +1,4 @@
-//! Encrypted volumes: the mapping between the device of a volume and whoever uses it.
+//! Encrypted volumes: the mapping between the device of a volume and whoever uses it. Trees are encrypted by their pool.
 //!
 //! A volume is encrypted when it is first staged, for only then there is a key. Whatever is cut off before its header says
 //! that it is whole is done again from the start: until then nobody had it.
@@ -42,11 +42,12 @@ impl Core {
         volume: &Volume,
         key: Option<&Secret>,
     ) -> Result<Attached> {
-        if !has_mapping(volume) {
+        if !volume.record.encryption {
             return pool.attach(volume);
         }
+        let is_tree = volume.record.layout == Layout::Tree;
         if let Some(open) = self.attached(pool, volume)?
-            && self.is_whole(pool, volume)?
+            && (is_tree || self.is_whole(pool, volume)?)
         {
             return Ok(open);
         }
@@ -57,6 +58,12 @@ impl Core {
                 volume.id
             ))
         })?;
+        if is_tree {
+            if !pool.unlock(volume, key)? {
+                return Err(not_the_key(volume));
+            }
+            return pool.attach(volume);
+        }
         let opened = self.open(pool, volume, key);
         if opened.is_err()
             && let Err(error) = self.detach(pool, volume)
@@ -157,11 +164,7 @@ impl Core {
             encryption::format(host, &device.path, &name, key)?;
         }
         if !encryption::open(host, &device.path, &name, key)? {
-            return Err(Error::Invalid(format!(
-                "the key does not open volume {}: give as {ENCRYPTION_KEY} in the node-stage secret of its class the one \
-                 that it was encrypted with",
-                volume.id
-            )));
+            return Err(not_the_key(volume));
         }
         let mapping = self
             .mapping(volume, &device)?
@@ -226,6 +229,14 @@ pub(super) fn seen_beneath(mount: &Entry) -> Option<Entry> {
 /// Whether there is a mapping between the device of the volume and its consumers.
 fn has_mapping(volume: &Volume) -> bool {
     volume.record.encryption && volume.record.layout != Layout::Tree
+}
+
+fn not_the_key(volume: &Volume) -> Error {
+    Error::Invalid(format!(
+        "the key does not open volume {}: give as {ENCRYPTION_KEY} in the node-stage secret of its class the one that it was \
+         encrypted with",
+        volume.id
+    ))
 }
 
 /// The name of a volume's mapping, which is also the owner in its header: an id itself can be too long for both.

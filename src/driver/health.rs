@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::Core;
-use crate::pool::{Capacity, Fault, Level, Pool, Severity};
+use crate::host::{filesystem, space};
+use crate::pool::{Attached, Capacity, Fault, Level, Pool, Severity};
 use crate::volume::{PoolName, Result, Volume, VolumeId};
 
 /// A pool as people see it.
@@ -32,7 +33,7 @@ impl Core {
     /// `NotFound`.
     pub fn volume_health(&self, id: &VolumeId) -> Result<Vec<Fault>> {
         let (pool, volume) = self.existing(id)?;
-        Ok(faults(pool, &volume))
+        Ok(self.faults(pool, &volume))
     }
 
     /// What is wrong with the volume as a consumer has it at one of these paths (CSI 1.13, `NodeGetVolumeHealth`, which
@@ -42,7 +43,7 @@ impl Core {
     /// `NotFound`.
     pub fn health_at(&self, id: &VolumeId, paths: &[PathBuf]) -> Result<Vec<Fault>> {
         let (pool, volume) = self.existing(id)?;
-        let mut all = faults(pool, &volume);
+        let mut all = self.faults(pool, &volume);
         for path in paths {
             if let Err(error) = self.at(id, path) {
                 all.push(Fault {
@@ -64,7 +65,7 @@ impl Core {
         let with_faults = |volume: Volume| {
             let faults = self
                 .pool(&volume.id.pool)
-                .map(|pool| faults(pool, &volume))
+                .map(|pool| self.faults(pool, &volume))
                 .unwrap_or_default();
             (volume, faults)
         };
@@ -73,6 +74,47 @@ impl Core {
             .into_iter()
             .map(with_faults)
             .collect())
+    }
+
+    /// The faults of a volume: its own, those of the filesystem in it, and that its pool can not be reached.
+    fn faults(&self, pool: &dyn Pool, volume: &Volume) -> Vec<Fault> {
+        let below = pool
+            .faults()
+            .into_iter()
+            .filter(|fault| fault.severity > Severity::Degraded);
+        let own = pool.volume_faults(volume);
+        let within = self.filesystem_fault(pool, volume).unwrap_or_else(|error| {
+            Some(Fault {
+                severity: Severity::Inaccessible,
+                reason: "FilesystemUnreadable",
+                message: error.to_string(),
+            })
+        });
+        below.chain(own).chain(within).collect()
+    }
+
+    /// What is wrong with the filesystem on the volume's device, where it is mounted.
+    fn filesystem_fault(&self, pool: &dyn Pool, volume: &Volume) -> Result<Option<Fault>> {
+        let Some(filesystem) = volume.record.filesystem else {
+            return Ok(None);
+        };
+        let places = self.mounted(pool, volume)?;
+        let (Some(place), Some(Attached::Device(device))) =
+            (places.first(), self.attached(pool, volume)?)
+        else {
+            return Ok(None);
+        };
+        space::of(place)?;
+        let errors = filesystem::errors(filesystem, device.rdev)?.unwrap_or(0);
+        Ok((errors > 0).then(|| Fault {
+            severity: Severity::Degraded,
+            reason: "FilesystemErrors",
+            message: format!(
+                "the {filesystem} of volume {} has met {errors} errors: look for their cause in the kernel's log, and stage \
+                 it anew, which checks it",
+                volume.id
+            ),
+        }))
     }
 
     /// All pools, in the order of the pools file.
@@ -113,13 +155,4 @@ pub(super) fn inspected(pool: &dyn Pool) -> Inspected {
         levels: pool.levels(),
         faults,
     }
-}
-
-/// The faults of a volume: its own, and that its pool can not be reached.
-fn faults(pool: &dyn Pool, volume: &Volume) -> Vec<Fault> {
-    let below = pool
-        .faults()
-        .into_iter()
-        .filter(|fault| fault.severity > Severity::Degraded);
-    below.chain(pool.volume_faults(volume)).collect()
 }

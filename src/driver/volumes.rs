@@ -6,7 +6,7 @@ use super::mounts::agree;
 use crate::pool::{Capacity, Origin, Pool};
 use crate::volume::{
     Bytes, Capability, CapacityRange, Class, Error, Layout, PoolName, Result, Shape, Source,
-    Volume, VolumeId, VolumeName, VolumeRecord, VolumeSpec, overhead,
+    Volume, VolumeId, VolumeName, VolumeRecord, VolumeSpec, Wishes, overhead,
 };
 
 /// The size of a volume for which none is asked.
@@ -42,7 +42,12 @@ impl Core {
             return Ok(volume);
         }
         let (pool, origin, _frozen) = self.home(spec)?;
-        let shape = pool.shape(&spec.class, origin.as_ref())?;
+        let class = Class {
+            wishes: spec.class.wishes.with(&spec.mutable),
+            ..spec.class.clone()
+        };
+        let shape = pool.shape(&class, origin.as_ref())?;
+        refuse_fixed(pool, shape.layout, &spec.mutable)?;
         let encryption = encrypts(pool, &spec.class, shape.layout, origin.as_ref())?;
         let over = overhead(encryption, shape.layout);
         let least = origin.as_ref().map_or(Bytes(0), Origin::size);
@@ -121,7 +126,8 @@ impl Core {
         let over = overhead(volume.record.encryption, volume.record.layout);
         let size = range.plus(over).pick(has, shape.least, shape.grain)?;
         let volume = if size > has {
-            pool.grow(&volume, size)?
+            let (mounted_at, _frozen) = self.to_be_frozen(pool, &volume)?;
+            pool.grow(&volume, size, mounted_at.as_deref())?
         } else {
             volume
         };
@@ -129,6 +135,28 @@ impl Core {
         if size > has {
             tracing::info!(volume.id = %id, from = %has, to = %size, "volume grown");
         }
+        Ok(volume)
+    }
+
+    /// Changes what is asked of the volume, which may be in use (CSI 1.13, `ControllerModifyVolume`). What is as asked
+    /// already stays.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for what it has not, or what only a new volume can be asked.
+    pub fn modify(&self, id: &VolumeId, changes: &Wishes) -> Result<Volume> {
+        let (pool, volume) = self.existing(id)?;
+        refuse_fixed(pool, volume.record.layout, changes)?;
+        let wishes = volume.record.current_wishes().with(changes);
+        if wishes == volume.record.current_wishes() {
+            return Ok(volume);
+        }
+        let asked = Class {
+            wishes,
+            ..class_of(&volume)
+        };
+        pool.shape(&asked, None)?;
+        let volume = pool.modify(&volume, volume.record.modified.with(changes))?;
+        tracing::info!(volume.id = %id, ?changes, "volume modified");
         Ok(volume)
     }
 
@@ -215,7 +243,7 @@ fn encrypts(
             !asked
         )));
     }
-    if asked && layout == Layout::Tree {
+    if asked && layout == Layout::Tree && !pool.encrypts_trees() {
         return Err(Error::Invalid(format!(
             "parameters: encryption: a tree in pool {} can not be encrypted: say `layout: image`, or `layout: device` in an LVM or \
              ZFS pool",
@@ -223,6 +251,23 @@ fn encrypts(
         )));
     }
     Ok(asked)
+}
+
+/// Refuses what can not be changed of a volume of this layout once it is made.
+fn refuse_fixed(pool: &dyn Pool, layout: Layout, changes: &Wishes) -> Result<()> {
+    let can = pool.modifiable(layout);
+    let Some(key) = changes.keys().find(|key| !can.contains(key)) else {
+        return Ok(());
+    };
+    let can = if can.is_empty() {
+        "nothing".to_owned()
+    } else {
+        can.join(", ")
+    };
+    Err(Error::Invalid(format!(
+        "mutable_parameters: {key:?}: of a volume like this in pool {} can be changed: {can}",
+        pool.name()
+    )))
 }
 
 /// The class that the volume itself is of.
@@ -235,6 +280,6 @@ fn class_of(volume: &Volume) -> Class {
         layout: Some(record.layout),
         require_quota: false,
         encryption: Some(record.encryption),
-        wishes: record.wishes.clone(),
+        wishes: record.current_wishes(),
     }
 }

@@ -2,7 +2,7 @@
 
 mod btrfs;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -32,6 +32,27 @@ pub struct Found {
     pub filesystem: Filesystem,
     /// The size that it records of itself.
     pub size: Bytes,
+}
+
+/// How many errors a mounted filesystem on the device of this number has met that it remembers; nothing if it keeps no
+/// count. ext4 forgets them when it is checked.
+pub fn errors(filesystem: Filesystem, rdev: u64) -> Result<Option<u64>> {
+    if filesystem != Filesystem::Ext4 {
+        return Ok(None);
+    }
+    let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
+    let device = format!("/sys/dev/block/{major}:{minor}");
+    let device = fs::canonicalize(&device).with_context(|| format!("reading {device}"))?;
+    let name = device.file_name().context("a device without a name")?;
+    let file = Path::new("/sys/fs/ext4").join(name).join("errors_count");
+    match fs::read_to_string(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        count => {
+            let reading = || format!("reading {}", file.display());
+            let count = count.with_context(reading)?;
+            Ok(Some(count.trim().parse().with_context(reading)?))
+        }
+    }
 }
 
 /// Makes a filesystem on a new image file or device, as large as that is.

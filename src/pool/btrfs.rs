@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::host::folder::Folder;
 use crate::host::progress::Progress;
 use crate::host::subvolume::{self, QuotaMode};
-use crate::volume::Bytes;
+use crate::volume::VolumeRecord;
 
 /// Trees that are subvolumes.
 pub(super) struct Subvolumes;
@@ -65,8 +65,8 @@ impl Trees for Subvolumes {
         Ok(None)
     }
 
-    fn limit(&self, entry: &Folder, _project: Option<u32>, size: Bytes) -> Result<()> {
-        subvolume::set_limit(entry.gate(), data(entry)?.as_fd(), size)
+    fn limit(&self, entry: &Folder, record: &VolumeRecord) -> Result<()> {
+        subvolume::set_limit(entry.gate(), data(entry)?.as_fd(), record.size)
     }
 
     fn usage(&self, entry: &Folder, _project: Option<u32>) -> Result<Option<Usage>> {

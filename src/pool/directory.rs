@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 use super::Usage;
 use super::folders::{DATA, Trees};
 use super::image::lost;
+use super::shape::Wishes;
 use crate::host::folder::Folder;
 use crate::host::progress::Progress;
-use crate::host::quota::{self, Enforcement};
+use crate::host::quota::{self, Enforcement, Limit};
 use crate::host::space::{self, Kind};
 use crate::host::tree;
-use crate::volume::{Bytes, Record, SnapshotRecord, VolumeRecord};
+use crate::volume::{Record, SnapshotRecord, VolumeRecord};
 
 /// Trees that are plain directories.
 pub(super) struct Directories;
@@ -69,10 +70,20 @@ impl Trees for Directories {
     }
 
     /// A tree without a project was made when its filesystem had no quotas: nothing ever limits it.
-    fn limit(&self, entry: &Folder, project: Option<u32>, size: Bytes) -> Result<()> {
-        project.map_or(Ok(()), |project| {
-            quota::set_limit(entry.gate(), entry.as_fd(), project, Some(size))
-        })
+    fn limit(&self, entry: &Folder, record: &VolumeRecord) -> Result<()> {
+        let Some(project) = record.project else {
+            return Ok(());
+        };
+        let wishes: Wishes = record.current_wishes().read()?;
+        let limit = Limit {
+            bytes: record.size,
+            inodes: wishes.max_inodes()?,
+        };
+        quota::set_limit(entry.gate(), entry.as_fd(), project, Some(limit))
+    }
+
+    fn limits_inodes(&self, root: &Folder) -> bool {
+        self.obstacle(root).is_none()
     }
 
     fn usage(&self, entry: &Folder, project: Option<u32>) -> Result<Option<Usage>> {

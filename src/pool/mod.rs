@@ -18,6 +18,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use btrfs::Subvolumes;
 use directory::Directories;
 use folders::Folders;
@@ -29,8 +30,8 @@ use crate::host::mount::Entry;
 use crate::host::progress::Progress;
 use crate::host::{FileId, Host};
 use crate::volume::{
-    Bytes, Class, PoolName, Result, Shape, Snapshot, SnapshotName, SnapshotRecord, Volume,
-    VolumeName, VolumeRecord,
+    Bytes, Class, Layout, PoolName, Result, Secret, Shape, Snapshot, SnapshotName, SnapshotRecord,
+    Volume, VolumeName, VolumeRecord, Wishes,
 };
 
 /// A pool: volumes and snapshots of one storage technology.
@@ -49,6 +50,11 @@ pub trait Pool: Send + Sync {
 
     /// Whether the size of a volume of the layout `tree` holds.
     fn enforces(&self) -> bool;
+
+    /// Whether trees can be encrypted, which only the storage itself could do.
+    fn encrypts_trees(&self) -> bool {
+        false
+    }
 
     /// The form of a new volume of this class, or of one made from `origin`, which must then be of its form.
     ///
@@ -80,11 +86,23 @@ pub trait Pool: Send + Sync {
     /// Removes a volume and all that it holds; its snapshots stay.
     fn delete(&self, volume: &Volume) -> Result<()>;
 
-    /// Makes a volume larger, its device included; a filesystem in it is grown by the driver.
+    /// Makes a volume larger, its device included; a filesystem in it is grown by the driver. `mounted_at` is where that is
+    /// mounted, if it is, for a pool whose devices must not change below one that is written.
     ///
     /// # Errors
     /// `Full` without the room for it.
-    fn grow(&self, volume: &Volume, size: Bytes) -> Result<Volume>;
+    fn grow(&self, volume: &Volume, size: Bytes, mounted_at: Option<&Path>) -> Result<Volume>;
+
+    /// The keys of the wishes that can be changed of a volume of this layout.
+    fn modifiable(&self, _layout: Layout) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Grants wishes out of [`Pool::modifiable`], whose values [`Pool::shape`] takes, and remembers them as all that was
+    /// modified.
+    fn modify(&self, volume: &Volume, _modified: Wishes) -> Result<Volume> {
+        Err(anyhow!("nothing of {} can be modified", volume.id).into())
+    }
 
     /// The names of what was deleted and is not gone yet: it is being removed, something still needs it, or it could not
     /// be removed.
@@ -134,6 +152,17 @@ pub trait Pool: Send + Sync {
 
     /// Makes the volume reachable: a folder always is, an image gets its loop device.
     fn attach(&self, volume: &Volume) -> Result<Attached>;
+
+    /// Lets an encrypted tree be attached, and encrypts it first if nobody had it yet; false, and nothing is changed, if
+    /// this is not its key. Where [`Pool::encrypts_trees`], and only there; [`Pool::detach`] takes it back.
+    fn unlock(&self, volume: &Volume, _key: &Secret) -> Result<bool> {
+        Err(anyhow!(
+            "{} is a tree, which pool {} can not encrypt",
+            volume.id,
+            self.name()
+        )
+        .into())
+    }
 
     /// Takes back what [`Pool::attach`] did; a volume that is not attached is fine.
     fn detach(&self, volume: &Volume) -> Result<()>;

@@ -1,9 +1,39 @@
 //! The form that a volume gets in a pool of folders: tree or image, and with which filesystem.
 
+use std::num::NonZero;
+
+use serde::Deserialize;
+
 use super::Origin;
-use crate::volume::{
-    Access, Bytes, Class, Error, Filesystem, Layout, NoWishes, PoolName, Result, Shape,
-};
+use crate::volume::{Access, Bytes, Class, Error, Filesystem, Layout, PoolName, Result, Shape};
+
+/// What a class may ask of a pool of folders alone.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Wishes {
+    max_inodes: Option<String>,
+}
+
+impl Wishes {
+    /// The key of [`Wishes::max_inodes`].
+    pub(super) const MAX_INODES: &str = "maxInodes";
+
+    /// How many files, directories and other entries a tree may hold, itself included.
+    ///
+    /// # Errors
+    /// `Invalid`, when that is no number of them.
+    pub(super) fn max_inodes(&self) -> Result<Option<NonZero<u64>>> {
+        let Some(text) = &self.max_inodes else {
+            return Ok(None);
+        };
+        text.parse().map(Some).map_err(|_| {
+            Error::Invalid(format!(
+                "parameters: {}: {text:?} is no number of inodes: give one such as 100000",
+                Self::MAX_INODES
+            ))
+        })
+    }
+}
 
 /// Loop devices and filesystems work in blocks of this size.
 const GRAIN: Bytes = Bytes(4096);
@@ -12,7 +42,6 @@ const GRAIN: Bytes = Bytes(4096);
 ///
 /// A block volume is an image, and so is one with a filesystem other than the pool's own.
 pub(super) fn of_empty(class: &Class, pool: &PoolName, home: &str) -> Result<Shape> {
-    let NoWishes {} = class.wishes.read()?;
     let foreign = class.filesystem.filter(|asked| asked.name() != home);
     let layout = match (class.access, class.layout, foreign) {
         (_, Some(Layout::Device), _) => {
@@ -42,7 +71,6 @@ pub(super) fn of_empty(class: &Class, pool: &PoolName, home: &str) -> Result<Sha
 
 /// The form of a volume made from `origin`: the same, or it is refused.
 pub(super) fn of_copy(class: &Class, origin: &Origin, home: &str) -> Result<Shape> {
-    let NoWishes {} = class.wishes.read()?;
     let (layout, filesystem) = of_origin(class, origin, home)?;
     Ok(sized(layout, filesystem))
 }

@@ -16,4 +16,4 @@ pub use options::{AccessTime, MountAttributes, MountOptions};
 pub use record::{HEADER, Record, Shape, Snapshot, SnapshotRecord, Volume, VolumeRecord, overhead};
 pub use secret::Secret;
 pub use spec::{Access, Capability, Claim, Class, Filesystem, Layout, Source, Use, VolumeSpec};
-pub use wishes::{NoWishes, Wishes};
+pub use wishes::Wishes;

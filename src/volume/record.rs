@@ -56,6 +56,9 @@ pub struct VolumeRecord {
     /// What its class asked of the pool's kind alone.
     #[serde(default, skip_serializing_if = "Wishes::is_empty")]
     pub wishes: Wishes,
+    /// What was asked of it since.
+    #[serde(default, skip_serializing_if = "Wishes::is_empty")]
+    pub modified: Wishes,
     /// Whether what is stored can be read only with a key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encryption: bool,
@@ -187,7 +190,8 @@ impl VolumeRecord {
             project: None,
             source: spec.source.clone(),
             encryption: false,
-            wishes: spec.class.wishes.clone(),
+            wishes: spec.class.wishes.with(&spec.mutable),
+            modified: Wishes::default(),
             created: Timestamp::now(),
             claim: spec.claim.clone(),
             ephemeral: spec.ephemeral,
@@ -197,6 +201,11 @@ impl VolumeRecord {
     /// The size that its consumer gets.
     pub fn usable(&self) -> Bytes {
         self.size.less(overhead(self.encryption, self.layout))
+    }
+
+    /// What is asked of it now.
+    pub fn current_wishes(&self) -> Wishes {
+        self.wishes.with(&self.modified)
     }
 
     /// The filesystem that its pool makes on its device, or finds there; an encrypted volume's is made when it is first

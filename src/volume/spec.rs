@@ -174,6 +174,8 @@ pub struct VolumeSpec {
     pub csi_name: String,
     /// What kind of volume.
     pub class: Class,
+    /// What is asked beside its class, and can be asked otherwise later; where they differ, this counts.
+    pub mutable: Wishes,
     /// The sizes that will do.
     pub range: CapacityRange,
     /// Where the content comes from; nothing means an empty volume.
@@ -247,7 +249,7 @@ impl VolumeSpec {
         {
             return differs("layout", &record.layout.name());
         }
-        if record.wishes != self.class.wishes {
+        if record.wishes != self.class.wishes.with(&self.mutable) {
             return Err(Error::Conflict(format!(
                 "volume {} exists already, made with other parameters",
                 volume.id

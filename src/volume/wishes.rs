@@ -12,14 +12,22 @@ use super::{Error, Result};
 #[serde(transparent)]
 pub struct Wishes(BTreeMap<String, String>);
 
-/// What a pool reads that grants no wishes.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NoWishes {}
-
 impl Wishes {
     /// The keys that all kinds of pool know, which are no wishes.
     pub const GENERAL: [&str; 5] = ["pool", "layout", "requireQuota", "encryption", "size"];
+
+    /// The keys.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// These, and where `later` says something else, that.
+    #[must_use]
+    pub fn with(&self, later: &Self) -> Self {
+        let mut both = self.0.clone();
+        both.extend(later.0.clone());
+        Self(both)
+    }
 
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {
@@ -78,6 +86,18 @@ mod tests {
         let known: Known = wishes("wipe").read().expect("it is known");
 
         assert_eq!(known.wipe.as_deref(), Some("zero"));
+    }
+
+    #[test]
+    fn what_is_asked_later_counts() {
+        let both = wishes("wipe").with(
+            &[("wipe".to_owned(), "none".to_owned())]
+                .into_iter()
+                .collect(),
+        );
+
+        let known: Known = both.read().expect("it is known");
+        assert_eq!(known.wipe.as_deref(), Some("none"));
     }
 
     #[test]

@@ -417,7 +417,7 @@ async fn what_a_driver_without_attach_does_not_do_says_so() {
                 house,
                 controller.controller_modify_volume(ControllerModifyVolumeRequest::default())
             )
-            .is(Unimplemented, "no parameters"),
+            .is(InvalidArgument, "volume_id is missing"),
         ])
         .await;
 }

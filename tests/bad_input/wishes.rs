@@ -3,11 +3,11 @@
 use orlop::csi::proto::volume_capability::access_mode::Mode;
 use orlop::csi::proto::volume_capability::{AccessType, BlockVolume, MountVolume};
 use orlop::csi::proto::{
-    CreateSnapshotRequest, CreateVolumeRequest, GetCapacityRequest, NodePublishVolumeRequest,
-    NodeStageVolumeRequest, Topology, TopologyRequirement, ValidateVolumeCapabilitiesRequest,
-    VolumeCapability, VolumeContentSource,
+    ControllerModifyVolumeRequest, CreateSnapshotRequest, CreateVolumeRequest, GetCapacityRequest,
+    NodePublishVolumeRequest, NodeStageVolumeRequest, Topology, TopologyRequirement,
+    ValidateVolumeCapabilitiesRequest, VolumeCapability, VolumeContentSource,
 };
-use tonic::Code::{InvalidArgument, Ok, ResourceExhausted};
+use tonic::Code::{InvalidArgument, NotFound, Ok, ResourceExhausted};
 
 use crate::calls::{self, MIB, text};
 use crate::{Case, House, call};
@@ -298,8 +298,23 @@ async fn a_parameter_that_is_none_is_named() {
         parameters: pair("speed"),
         ..Default::default()
     };
+    let modified = |id: &str| ControllerModifyVolumeRequest {
+        volume_id: id.into(),
+        mutable_parameters: pair("iops"),
+        ..Default::default()
+    };
     cases.extend([
         call!(house, controller.create_volume(mutable)).is(InvalidArgument, "iops"),
+        call!(
+            house,
+            controller.controller_modify_volume(modified(&house.tree))
+        )
+        .is(InvalidArgument, "can be changed: nothing"),
+        call!(
+            house,
+            controller.controller_modify_volume(modified("default/none"))
+        )
+        .is(NotFound, "default/none"),
         call!(house, controller.create_volume(sized))
             .is(InvalidArgument, "a claim asks for its storage"),
         call!(house, controller.create_snapshot(snapshot)).is(InvalidArgument, "speed"),

@@ -9,11 +9,11 @@ use orlop::csi::proto::volume_capability::{AccessMode, AccessType, MountVolume, 
 use orlop::csi::proto::volume_content_source::{SnapshotSource, Type, VolumeSource};
 use orlop::csi::proto::{
     CapacityRange, ControllerExpandVolumeRequest, ControllerGetVolumeHealthRequest,
-    CreateSnapshotRequest, CreateVolumeRequest, DeleteSnapshotRequest, DeleteVolumeRequest,
-    ListSnapshotsRequest, ListVolumesRequest, NodeGetStorageHealthRequest,
-    NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
-    NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability, VolumeContentSource,
-    VolumeUsage,
+    ControllerModifyVolumeRequest, CreateSnapshotRequest, CreateVolumeRequest,
+    DeleteSnapshotRequest, DeleteVolumeRequest, ListSnapshotsRequest, ListVolumesRequest,
+    NodeGetStorageHealthRequest, NodeGetVolumeStatsRequest, NodePublishVolumeRequest,
+    NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability,
+    VolumeContentSource, VolumeUsage,
 };
 use orlop::names::ENCRYPTION_KEY;
 use tokio::runtime::Runtime;
@@ -49,6 +49,19 @@ impl Client {
             channel,
             key: None,
         }
+    }
+
+    /// Changes these parameters of a volume.
+    pub(crate) fn modify(&self, id: &str, parameters: &[(&str, &str)]) -> Result<(), Status> {
+        let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let request = ControllerModifyVolumeRequest {
+            volume_id: id.into(),
+            mutable_parameters: parameters.iter().map(text).collect(),
+            ..Default::default()
+        };
+        self.runtime
+            .block_on(self.controller().controller_modify_volume(request))
+            .map(drop)
     }
 
     /// Creates a mount volume with these parameters, and gives its id.

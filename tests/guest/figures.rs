@@ -249,7 +249,8 @@ impl Life<'_> {
     }
 }
 
-fn set_up() -> Node {
+/// A node with a pool of each kind.
+pub(crate) fn set_up() -> Node {
     run("modprobe", ["-a", "dm_thin_pool", "dm_snapshot", "zfs"]).expect("the guest has them");
     let disk = |serial: &str| {
         let link = Path::new("/dev/disk/serial").join(serial);
@@ -258,7 +259,7 @@ fn set_up() -> Node {
     };
     type_in("vgcreate -qq -y bench NAME", &disk("test1"));
     type_in(
-        "lvcreate -qq -y --type thin-pool -L 400m -n NAME",
+        "lvcreate -qq -y --type thin-pool -L 4g -n NAME",
         "thin-0 bench",
     );
     type_in("zpool create -O mountpoint=none tank NAME", &disk("test2"));

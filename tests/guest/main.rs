@@ -5,6 +5,8 @@ mod disk;
 mod encryption;
 mod figures;
 mod kernel;
+mod lvm;
+mod many;
 #[path = "../support/node.rs"]
 mod node;
 mod power;

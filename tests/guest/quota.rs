@@ -1,6 +1,7 @@
 //! The sizes of directory trees, which project quotas of XFS and ext4 hold them to.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use anyhow::Result;
 use orlop::config;
 use orlop::host::gate::Gate;
 use orlop::host::progress::Progress;
-use orlop::host::quota::{self, Usage};
+use orlop::host::quota::{self, Limit, Usage};
 use orlop::host::{Host, space};
 use orlop::pool::{self, Origin};
 use orlop::volume::{Bytes, Record, SnapshotRecord, VolumeRecord};
@@ -47,6 +48,9 @@ const EXT4: Form = Form {
     full: "Disk quota exceeded",
 };
 
+/// What takes from a process the right to pass over the limits of ext4.
+const AS_A_CONTAINER: &str = "--bounding-set=-sys_resource";
+
 /// How it is mounted so that limits hold.
 const ENFORCED: &str = "prjquota";
 
@@ -64,6 +68,7 @@ macro_rules! on_both {
 on_both! {
     a_tree_holds_no_more_than_its_size
     a_grown_tree_holds_more_and_never_shrinks
+    the_entries_of_a_tree_are_limited_and_the_limit_can_be_modified
     a_limit_outlives_a_restart_and_a_remount
     clones_and_snapshots_are_counted_for_themselves
     every_entry_of_a_tree_counts
@@ -186,6 +191,70 @@ fn a_grown_tree_holds_more_and_never_shrinks(form: &Form) {
     assert_eq!(place.usage(&id).limit, Some(Bytes(32 * MIB)));
 }
 
+fn the_entries_of_a_tree_are_limited_and_the_limit_can_be_modified(form: &Form) {
+    let Some(place) = Place::new(form) else {
+        return;
+    };
+    let (client, dir) = (&place.client, place.node.dir.path());
+    let (staging, target) = (dir.join("staging"), dir.join("target"));
+    let created = client.create("few", 16 * MIB, &[("maxInodes", "20")], &From::Nothing);
+    let id = created.expect("its entries can be counted");
+    client.publish(&id, &staging, &target).expect("it is there");
+    let fill = |from: usize| {
+        // One of them is the tree itself.
+        let files = (from..100).map(|n| target.join(format!("file-{n}")));
+        let touched = |path: &PathBuf| run("setpriv", touch(path)).is_ok();
+        from + files.take_while(touched).count()
+    };
+
+    let made = fill(0);
+    let told = client.stats(&id, &target).expect("it is there");
+    let inodes = told.iter().find(|usage| usage.unit == 2).copied();
+    for _ in 0..2 {
+        client
+            .modify(&id, &[("maxInodes", "50")])
+            .expect("it may be in use");
+    }
+    let more = fill(made);
+    let refused = [
+        ("maxInodes", "0"),
+        ("maxInodes", "many"),
+        ("requireQuota", "false"),
+    ]
+    .map(|change| client.modify(&id, &[change]));
+    client.grow(&id, 32 * MIB).expect("there is room");
+    let after_growth = fill(more);
+    let cloned = client.create(
+        "clone",
+        32 * MIB,
+        &[("maxInodes", "60")],
+        &From::Volume(&id),
+    );
+    let limit_of_clone = place.usage(&cloned.expect("there is room")).inodes;
+
+    assert_eq!(made, 19);
+    let inodes = inodes.expect("they are counted");
+    assert_eq!((inodes.total, inodes.used, inodes.available), (20, 20, 0));
+    assert_eq!((more, after_growth), (49, 49));
+    assert_eq!(limit_of_clone, 50);
+    for refused in refused {
+        let told = refused.expect_err("it is no number of inodes");
+        assert_eq!(told.code(), Code::InvalidArgument, "{told}");
+    }
+    client
+        .unpublish(&id, &staging, &target)
+        .expect("nobody uses it");
+}
+
+/// Makes an empty file as a container would.
+fn touch(path: &Path) -> [&OsStr; 3] {
+    [
+        OsStr::new(AS_A_CONTAINER),
+        OsStr::new("touch"),
+        path.as_os_str(),
+    ]
+}
+
 fn a_limit_outlives_a_restart_and_a_remount(form: &Form) {
     let Some(mut place) = Place::new(form) else {
         return;
@@ -283,7 +352,7 @@ fn an_id_in_use_is_not_given_again(form: &Form) {
     };
     let [counted, limited] = [*quota::IDS.start(), *quota::IDS.end() - 1];
     let first = quota::assign_among(&gate, folder("first").as_fd(), [counted]);
-    quota::set_limit(&gate, folder("second").as_fd(), limited, Some(Bytes(MIB)))
+    quota::set_limit(&gate, folder("second").as_fd(), limited, Some(bytes(MIB)))
         .expect("it can be limited");
 
     let next = quota::assign_among(&gate, folder("third").as_fd(), [counted, limited, 7]);
@@ -302,7 +371,7 @@ fn a_project_of_the_pool_itself_stays(form: &Form) {
     disk.pools();
     let (gate, pool) = (Gate::open(), File::open(disk.pool()).expect("it was made"));
     quota::assign_among(&gate, pool.as_fd(), [OURS]).expect("it is free");
-    quota::set_limit(&gate, pool.as_fd(), OURS, Some(Bytes(256 * MIB))).expect("it can be limited");
+    quota::set_limit(&gate, pool.as_fd(), OURS, Some(bytes(256 * MIB))).expect("it can be limited");
     let place = Place::on(disk);
 
     let id = place.create("guest", 16, &From::Nothing);
@@ -390,7 +459,7 @@ fn a_crash_leaves_no_project_without_its_tree(form: &Form) {
             let pool = pool(gate.clone())?;
             let origin = Origin::Volume(source.clone(), None);
             let volume = pool.create(&name, record(8 * MIB), Some(&origin), &progress)?;
-            let volume = pool.grow(&volume, Bytes(16 * MIB))?;
+            let volume = pool.grow(&volume, Bytes(16 * MIB), None)?;
             let taken = SnapshotRecord::new("s", &volume);
             let snapshot = pool.snapshot(&volume, &"s".parse()?, taken, None, &progress)?;
             pool.delete(&volume)?;
@@ -451,7 +520,7 @@ fn fill(file: &Path, mib: u64) -> Result<()> {
     let into = format!("of={}", file.display());
     let count = format!("count={mib}");
     let writer = [
-        "--bounding-set=-sys_resource",
+        AS_A_CONTAINER,
         "dd",
         "if=/dev/urandom",
         &into,
@@ -460,6 +529,13 @@ fn fill(file: &Path, mib: u64) -> Result<()> {
         "conv=fsync",
     ];
     run("setpriv", writer).map(drop)
+}
+
+fn bytes(bytes: u64) -> Limit {
+    Limit {
+        bytes: Bytes(bytes),
+        inodes: None,
+    }
 }
 
 fn usage_of(disk: &Path, project: u32) -> Usage {

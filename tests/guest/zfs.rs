@@ -78,20 +78,33 @@ impl Tank {
         Client::of(self.node())
     }
 
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let node = self.node.as_mut().expect("it was started");
         node.kill();
         node.start_again();
     }
 
     /// All that is beneath the pool's dataset, by ZFS's own names.
-    fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         let listed = run(
             "zfs",
             ["list", "-Hr", "-t", "all", "-o", "name", &self.home()],
         );
         let listed = listed.expect("it is there");
         listed.lines().skip(1).map(str::to_owned).collect()
+    }
+
+    /// One of its disks.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.files.path().join("one")
+    }
+
+    /// A property of the dataset of a volume.
+    pub(crate) fn property(&self, id: &str, property: &str) -> String {
+        let (_, name) = id.split_once('/').expect("it is an id");
+        let dataset = format!("{}/v-{name}", self.home());
+        let told = run("zfs", ["get", "-Hp", "-o", "value", property, &dataset]);
+        told.expect("it is there").trim().to_owned()
     }
 
     pub(crate) fn place(&self, name: &str) -> PathBuf {

@@ -161,7 +161,7 @@ impl Pool for Fake {
         Ok(())
     }
 
-    fn grow(&self, volume: &Volume, size: Bytes) -> Result<Volume> {
+    fn grow(&self, volume: &Volume, size: Bytes, _mounted_at: Option<&Path>) -> Result<Volume> {
         let mut state = self.disk.state();
         state.promise(size.less(volume.record.size))?;
         let grown = state.volumes.get_mut(&volume.id.name);

@@ -51,7 +51,7 @@ const SAMPLE: [&str; 4] = [
 ];
 
 /// Those for which `tests/machine` has a guest.
-const IN_A_GUEST: [Kind; 9] = [
+const IN_A_GUEST: [Kind; 10] = [
     ("thin_volumes", THIN, Form::device(Ext4)),
     ("thin_block_volumes", THIN, Form::BLOCK),
     (
@@ -65,6 +65,7 @@ const IN_A_GUEST: [Kind; 9] = [
         Form::device(Ext4).encrypted(),
     ),
     ("datasets", Ground::Zfs, Form::TREE),
+    ("encrypted_datasets", Ground::Zfs, Form::TREE.encrypted()),
     ("zvols_with_ext4", Ground::Zfs, Form::device(Ext4)),
     ("zvols", Ground::Zfs, Form::BLOCK),
     ("quota_trees_on_xfs", Ground::Quota("xfs"), Form::QUOTA),

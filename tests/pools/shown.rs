@@ -182,10 +182,12 @@ fn a_volume_grows_while_it_is_used(trial: &mut Trial) {
     let (node, larger) = (trial.node(), LARGER);
     let volume = trial.filled("one", "content");
     let shown = trial.show(&volume);
+    // It is in memory alone when the device changes.
+    shown.write("newer");
 
     let grown = node.grow(&volume.id, larger).expect("there is room");
     assert_eq!(grown.record.size, larger);
-    assert_eq!(shown.read(), "content");
+    assert_eq!(shown.read(), "newer");
     if !trial.form.is_tree() {
         let now = trial.form.filesystem.is_none_or(can_grow_mounted);
         assert_eq!(shown.reaches(larger), now);
@@ -193,7 +195,7 @@ fn a_volume_grows_while_it_is_used(trial: &mut Trial) {
     shown.hide();
 
     let shown = trial.show(&grown);
-    assert_eq!(shown.read(), "content");
+    assert_eq!(shown.read(), "newer");
     assert!(trial.form.is_tree() || shown.reaches(larger));
     shown.hide();
 }

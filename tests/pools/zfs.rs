@@ -3,15 +3,18 @@
 use std::slice::from_ref;
 
 use orlop::config;
+use orlop::volume::{Error, VolumeSpec};
 
 use crate::claims;
 use crate::support::run;
-use crate::trial::{Claim, Trial, USUAL};
+use crate::support::verbs::{at_least, wishes};
+use crate::trial::{Claim, LARGER, Trial, USUAL};
 
 pub(crate) const CLAIMS: &[Claim] = claims![
     a_record_that_can_not_be_read_is_told_and_hides_no_other,
     a_snapshot_whose_record_can_not_be_read_is_told,
     a_volume_removed_by_hand_is_gone_with_its_promise,
+    what_is_modified_counts_and_is_remembered,
     what_was_left_half_made_is_swept,
     what_is_not_ours_is_left_alone,
 ];
@@ -99,6 +102,59 @@ fn a_volume_removed_by_hand_is_gone_with_its_promise(trial: &mut Trial) {
     assert_eq!(node.capacity(trial.form).promised, USUAL);
     node.delete(&one.id).expect("it is gone already");
     trial.create("one");
+}
+
+fn what_is_modified_counts_and_is_remembered(trial: &mut Trial) {
+    let mut spec = trial.spec("one");
+    spec.class.wishes = wishes(&[("compression", "gzip-9"), ("logbias", "throughput")]);
+    spec.mutable = wishes(&[("compression", "zstd")]);
+    let volume = trial.node().create(&spec).expect("there is room");
+    let dataset = dataset(trial, "v-one");
+    let now = || ["compression", "logbias", "sync"].map(|property| get(property, &dataset));
+    let made = now();
+
+    let shown = trial.show(&volume);
+    let changes = [("compression", "lz4"), ("sync", "always")];
+    for _ in 0..2 {
+        let modified = trial.node().modify(&volume.id, &changes);
+        modified.expect("it may be in use");
+    }
+    shown.hide();
+    let refused = [
+        ("volblocksize", "8KiB"),
+        ("sync", "sometimes"),
+        ("reserve", "true"),
+        ("colour", "blue"),
+    ]
+    .map(|change| {
+        trial
+            .node()
+            .modify(&volume.id, &[change, ("logbias", "latency")])
+    });
+    trial.restart();
+    trial
+        .node()
+        .grow(&volume.id, LARGER)
+        .expect("there is room");
+    let again = trial.node().create(&VolumeSpec {
+        range: at_least(LARGER),
+        ..spec.clone()
+    });
+
+    assert_eq!(made, ["zstd", "throughput", "standard"]);
+    assert_eq!(now(), ["lz4", "throughput", "always"]);
+    for refused in refused {
+        let told = refused.expect_err("it can not be changed to that");
+        assert!(matches!(told, Error::Invalid(_)), "{told}");
+    }
+    let again = again.expect("it is what was asked for").record;
+    assert_eq!(again.modified, wishes(&changes));
+    spec.mutable = wishes(&[("compression", "off")]);
+    let other = trial
+        .node()
+        .create(&spec)
+        .expect_err("it was made otherwise");
+    assert!(matches!(other, Error::Conflict(_)), "{other}");
 }
 
 fn what_was_left_half_made_is_swept(trial: &mut Trial) {

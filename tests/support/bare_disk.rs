@@ -14,15 +14,15 @@ const OF_GUEST: &str = "/dev/disk/serial";
 const SIZE: u64 = 16 << 30;
 
 /// In the guest a disk of its own, elsewhere a loop device, which is gone when this is dropped.
-pub(super) struct BareDisk {
+pub(crate) struct BareDisk {
     /// Its node, as the kernel names it.
-    pub(super) device: String,
+    pub(crate) device: String,
     file: Option<TempDir>,
 }
 
 impl BareDisk {
     /// The guest's of this serial, of which there is one.
-    pub(super) fn new(serial: &str) -> Self {
+    pub(crate) fn new(serial: &str) -> Self {
         if std::env::var_os("ORLOP_GUEST").is_some() {
             let node = Path::new(OF_GUEST).join(serial);
             let node = fs::canonicalize(node).expect("the guest has such a disk");

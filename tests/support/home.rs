@@ -183,6 +183,11 @@ impl VolumeGroup {
         Some(group)
     }
 
+    /// The disk that it was made on.
+    pub(crate) fn device(&self) -> &str {
+        &self.disk.device
+    }
+
     /// A pool in it, which promises ten times what it has.
     fn pool(&self) -> String {
         let thin = if self.thin { ", thinPool: thin-0" } else { "" };

@@ -1,7 +1,7 @@
 //! What tests of pools and of the machine share: filesystems on loop files, tools, and a node to talk to.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-mod bare_disk;
+pub(crate) mod bare_disk;
 pub(crate) mod home;
 mod tank;
 pub(crate) mod verbs;

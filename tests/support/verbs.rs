@@ -106,6 +106,7 @@ impl Form {
         VolumeSpec {
             csi_name: name.to_owned(),
             class: self.class(),
+            mutable: Wishes::default(),
             range: at_least(size),
             source: None,
             claim: Claim::default(),
@@ -137,6 +138,11 @@ impl Form {
             usage,
         }
     }
+}
+
+pub(crate) fn wishes(pairs: &[(&str, &str)]) -> Wishes {
+    let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    pairs.iter().map(text).collect()
 }
 
 pub(crate) fn at_least(size: Bytes) -> CapacityRange {
@@ -213,6 +219,13 @@ impl Node {
         let id = id.clone();
         self.change(volumes::to_change(&id.name), move |core| {
             core.grow(&id, at_least(size))
+        })
+    }
+
+    pub(crate) fn modify(&self, id: &VolumeId, changes: &[(&str, &str)]) -> volume::Result<Volume> {
+        let (id, changes) = (id.clone(), wishes(changes));
+        self.change(volumes::to_change(&id.name), move |core| {
+            core.modify(&id, &changes)
         })
     }
 

@@ -1,12 +1,14 @@
 //! Requests of the controller service.
 
+use std::collections::BTreeMap;
+
 use super::capability::{capability, class_of};
-use super::parameters::Parameters;
+use super::parameters::{Parameters, RESERVED};
 use super::{allows, name, proto, snapshot_id, volume_id};
 use crate::driver::snapshots::{Only, SnapshotSpec};
 use crate::volume::{
     Bytes, Capability, CapacityRange, Class, Error, Result, SnapshotId, Source, VolumeId,
-    VolumeSpec,
+    VolumeSpec, Wishes,
 };
 
 /// A page that is asked for.
@@ -33,7 +35,6 @@ pub(in crate::csi) fn create_volume(
     if wire.volume_capabilities.is_empty() {
         return Err(no_capabilities());
     }
-    refuse_mutable(&wire.mutable_parameters)?;
     let parameters = Parameters::read(&wire.parameters)?;
     let class = class_of(wire.volume_capabilities, &parameters)?;
     if parameters.size.is_some() {
@@ -47,6 +48,7 @@ pub(in crate::csi) fn create_volume(
     Ok(VolumeSpec {
         csi_name,
         class,
+        mutable: mutable(wire.mutable_parameters),
         range,
         source,
         claim: parameters.claim(),
@@ -220,13 +222,22 @@ pub(in crate::csi) fn create_snapshot(
     Ok(SnapshotSpec { csi_name, volume })
 }
 
-fn refuse_mutable(parameters: &std::collections::BTreeMap<String, String>) -> Result<()> {
-    match parameters.keys().next() {
-        None => Ok(()),
-        Some(key) => Err(Error::Invalid(format!(
-            "mutable_parameters: unknown field `{key}`: a volume has none"
-        ))),
-    }
+/// Reads a `ControllerModifyVolumeRequest`: which volume, and what is asked of it.
+pub(in crate::csi) fn modify(
+    wire: proto::ControllerModifyVolumeRequest,
+) -> Result<(VolumeId, Wishes)> {
+    Ok((
+        volume_id(&wire.volume_id)?,
+        mutable(wire.mutable_parameters),
+    ))
+}
+
+/// The parameters of a `VolumeAttributesClass`: which of them a volume has, its pool says.
+fn mutable(parameters: BTreeMap<String, String>) -> Wishes {
+    let asked = parameters.into_iter();
+    asked
+        .filter(|(key, _)| !key.starts_with(RESERVED))
+        .collect()
 }
 
 fn no_capabilities() -> Error {

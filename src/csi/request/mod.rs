@@ -9,7 +9,7 @@ use std::path::{Component, PathBuf};
 
 pub(super) use controller::{
     TOKEN, capacity_range, create_snapshot, create_volume, expand, get_capacity, list_snapshots,
-    page, validate,
+    modify, page, validate,
 };
 pub(super) use node::{Publication, health_at, publish, stage, unpublish, unstage, volume_at};
 

@@ -8,7 +8,9 @@ use super::parameters::Parameters;
 use super::{LONGEST_STRING, name, path, proto, short, volume_id};
 use crate::driver::Handle;
 use crate::driver::mounts::{EphemeralSpec, PublishSpec, StageSpec};
-use crate::volume::{CapacityRange, Error, Result, Secret, VolumeId, VolumeName, VolumeSpec};
+use crate::volume::{
+    CapacityRange, Error, Result, Secret, VolumeId, VolumeName, VolumeSpec, Wishes,
+};
 
 /// The key by which the kubelet says that a volume is written in the pod itself.
 const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
@@ -91,6 +93,7 @@ fn ephemeral(
     let class = class_of(vec![capability], &parameters)?;
     let csi_name = name(id, "volume_id")?;
     Ok(VolumeSpec {
+        mutable: Wishes::default(),
         csi_name,
         class,
         range,

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use crate::volume::{Bytes, Claim, Error, Layout, PoolName, Result, Wishes, wishes};
 
 /// Keys that the sidecars and the kubelet reserve for themselves; those not read below are none of our business.
-const RESERVED: &str = "csi.storage.k8s.io/";
+pub(super) const RESERVED: &str = "csi.storage.k8s.io/";
 
 /// What a StorageClass, or an inline volume's attributes, can say.
 #[derive(Debug, Default, serde::Deserialize)]

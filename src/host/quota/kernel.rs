@@ -22,6 +22,7 @@ const VERSION: u8 = 1;
 
 /// Which fields of [`Quota`] a call sets.
 const HARD_BLOCKS: u16 = 1 << 3;
+const HARD_INODES: u16 = 1 << 1;
 
 /// The unit of blocks, whatever those of the filesystem are.
 pub(super) const BLOCK: u64 = 512;
@@ -58,11 +59,12 @@ struct State {
 }
 
 impl Quota {
-    /// What sets the limit to so many blocks, none of them for no limit.
-    pub(super) fn limited_to(blocks: u64) -> Self {
+    /// What sets the limits to so many blocks and inodes, none of them for no limit.
+    pub(super) fn limited_to(blocks: u64, inodes: u64) -> Self {
         Self {
-            fields: HARD_BLOCKS,
+            fields: HARD_BLOCKS | HARD_INODES,
             hard_blocks: blocks,
+            hard_inodes: inodes,
             ..Self::default()
         }
     }

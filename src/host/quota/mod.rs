@@ -2,8 +2,10 @@
 
 mod kernel;
 
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, PoisonError};
@@ -46,6 +48,25 @@ pub struct Usage {
     pub used: Bytes,
     /// Its files, directories and other entries, the topmost directory included.
     pub inodes: u64,
+}
+
+/// The most that a project may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// How much data; none of it for any amount.
+    pub bytes: Bytes,
+    /// How many files, directories and other entries, where that is limited.
+    pub inodes: Option<NonZero<u64>>,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.bytes)?;
+        match self.inodes {
+            Some(inodes) => write!(f, " and {inodes} inodes"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Usage {
@@ -121,11 +142,12 @@ pub fn set_limit(
     gate: &Gate,
     directory: BorrowedFd<'_>,
     project: u32,
-    limit: Option<Bytes>,
+    limit: Option<Limit>,
 ) -> Result<()> {
     let limit = limit.unwrap_or_default();
     gate.pass(format_args!("limit the project {project} to {limit}"))?;
-    let quota = Quota::limited_to(limit.0.div_ceil(kernel::BLOCK));
+    let inodes = limit.inodes.map_or(0, NonZero::get);
+    let quota = Quota::limited_to(limit.bytes.0.div_ceil(kernel::BLOCK), inodes);
     kernel::quota(directory, kernel::SET_LIMIT, project, quota)
         .with_context(|| format!("limiting the project {project} to {limit}"))?;
     Ok(())

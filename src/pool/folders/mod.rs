@@ -55,8 +55,13 @@ pub(super) trait Trees: Send + Sync {
         progress: &Progress,
     ) -> Result<Option<u32>>;
 
-    /// Limits the tree in `entry`, which has this project, to this size, where the kind can.
-    fn limit(&self, entry: &Folder, project: Option<u32>, size: Bytes) -> Result<()>;
+    /// Limits the tree in `entry` to what its record says, where the kind can.
+    fn limit(&self, entry: &Folder, record: &VolumeRecord) -> Result<()>;
+
+    /// Whether the number of entries in a tree of the pool at `root` can be limited.
+    fn limits_inodes(&self, _root: &Folder) -> bool {
+        false
+    }
 
     /// The limit and the use of the tree in `entry`, which has this project, where the kind keeps count.
     fn usage(&self, entry: &Folder, project: Option<u32>) -> Result<Option<Usage>>;
@@ -211,7 +216,11 @@ impl Folders {
                 return Ok(None);
             }
         };
-        self.trees.limit(entry, project, record.size)?;
+        let record = VolumeRecord {
+            project,
+            ..record.clone()
+        };
+        self.trees.limit(entry, &record)?;
         Ok(project)
     }
 

@@ -11,7 +11,8 @@ use crate::host::mount::Entry;
 use crate::host::progress::Progress;
 use crate::host::space::{self, Count};
 use crate::pool::{
-    Attached, Capacity, Fault, Level, Origin, Pool, Stuck, Usage, health, image, shape,
+    Attached, Capacity, Fault, Level, Origin, Pool, Stuck, Usage, health, image,
+    shape::{self, Wishes},
 };
 use crate::volume::{
     self, Bytes, Class, Error, Layout, PoolName, Record, Shape, Snapshot, SnapshotId, SnapshotName,
@@ -40,6 +41,15 @@ impl Pool for Folders {
             None => shape::of_empty(class, &self.name, &self.home.filesystem)?,
             Some(origin) => shape::of_copy(class, origin, &self.home.filesystem)?,
         };
+        let wishes: Wishes = class.wishes.read()?;
+        if wishes.max_inodes()?.is_some()
+            && !self.modifiable(shape.layout).contains(&Wishes::MAX_INODES)
+        {
+            return Err(Error::Invalid(format!(
+                "parameters: {}: only trees in a directory pool with project quotas have one: leave it out, or use such a pool",
+                Wishes::MAX_INODES
+            )));
+        }
         if class.require_quota
             && shape.layout == Layout::Tree
             && let Some(obstacle) = self.trees.obstacle(&self.root)
@@ -99,17 +109,41 @@ impl Pool for Folders {
         })?)
     }
 
-    fn grow(&self, volume: &Volume, size: Bytes) -> volume::Result<Volume> {
+    fn grow(
+        &self,
+        volume: &Volume,
+        size: Bytes,
+        _mounted_at: Option<&Path>,
+    ) -> volume::Result<Volume> {
         let _room = self.reserve(size.less(volume.record.size))?;
-        let entry = self.entry(volume)?;
-        match volume.record.layout {
-            Layout::Tree => self.trees.limit(&entry, volume.record.project, size)?,
-            Layout::Image | Layout::Device => self.images.grow(&entry, size)?,
-        }
         let record = VolumeRecord {
             size,
             ..volume.record.clone()
         };
+        let entry = self.entry(volume)?;
+        match record.layout {
+            Layout::Tree => self.trees.limit(&entry, &record)?,
+            Layout::Image | Layout::Device => self.images.grow(&entry, size)?,
+        }
+        let record = self.volumes.rewrite(volume.id.name.as_str(), record)?;
+        Ok(self.volume(&volume.id.name, &record))
+    }
+
+    fn modifiable(&self, layout: Layout) -> &'static [&'static str] {
+        if layout == Layout::Tree && self.trees.limits_inodes(&self.root) {
+            &[Wishes::MAX_INODES]
+        } else {
+            &[]
+        }
+    }
+
+    /// The limit comes first: what the record says already is not asked for again.
+    fn modify(&self, volume: &Volume, modified: volume::Wishes) -> volume::Result<Volume> {
+        let record = VolumeRecord {
+            modified,
+            ..volume.record.clone()
+        };
+        self.trees.limit(&self.entry(volume)?, &record)?;
         let record = self.volumes.rewrite(volume.id.name.as_str(), record)?;
         Ok(self.volume(&volume.id.name, &record))
     }

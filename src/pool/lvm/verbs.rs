@@ -106,7 +106,12 @@ impl Pool for Lvm {
         Ok(())
     }
 
-    fn grow(&self, volume: &Volume, size: volume::Bytes) -> volume::Result<Volume> {
+    fn grow(
+        &self,
+        volume: &Volume,
+        size: volume::Bytes,
+        _mounted_at: Option<&Path>,
+    ) -> volume::Result<Volume> {
         let _room = self.reserve(size.less(volume.record.size))?;
         let lv = volume_lv(volume);
         self.release_origin(&lv, volume)?;

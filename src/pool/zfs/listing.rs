@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <dataset>/m-<volume>                a volume that is being made
+//! <dataset>/e-<volume>                what the encrypted dataset of that volume takes the place of; empty
 //! <dataset>/v-<volume>                a volume, with `dev.orlop:volume`
 //! <dataset>/v-<volume>@s-<snapshot>   a snapshot, with `dev.orlop:snapshot`
 //! <dataset>/v-<volume>@c-<time>       what a clone was made from; goes with the clone
@@ -34,6 +35,8 @@ pub(super) struct Listing {
     pub(super) retired: Vec<String>,
     /// Datasets that an earlier process did not finish, and snapshots of it that are of no use.
     pub(super) half_made: Vec<String>,
+    /// Volumes of which there still is the dataset that gives way to an encrypted one.
+    pub(super) replaced: Vec<VolumeName>,
     /// What is ours by its name and has no record that can be read, by what it is called: `v-<volume>`, `s-<snapshot>`.
     unreadable: BTreeMap<String, Unreadable>,
     /// When each snapshot of ours was taken, in the pool's own count.
@@ -145,6 +148,8 @@ impl Listing {
             self.retired.push(name.to_owned());
         } else if names.is_half(name) {
             self.half_made.push(name.to_owned());
+        } else if let Some(volume) = names.replaced_of(name) {
+            self.replaced.push(volume);
         } else if let Some(volume) = names.volume_of(name) {
             match volume_record(record, volsize.or(refquota)) {
                 Ok(record) => drop(self.volumes.insert(volume, Kept { record, origin })),

@@ -4,6 +4,7 @@
 //! leaves one that nothing tells apart from somebody else's, but for its name. To rename it is one step.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -88,7 +89,7 @@ impl Zfs {
     }
 
     /// Makes a dataset by this command, fills it, and makes it the volume; or takes it away.
-    fn make_by(
+    pub(super) fn make_by(
         &self,
         plan: &Plan<'_>,
         command: Command,
@@ -123,19 +124,29 @@ impl Zfs {
         properties: &[String],
         mounted_at: Option<&Path>,
     ) -> Result<()> {
-        let frozen = mounted_at
-            .map(|at| freeze::freeze(&self.host.gate, at, freeze::LIMIT))
-            .transpose()?;
         let take = set(Command::new("zfs").arg("snapshot"), properties);
-        let taken = self.change(take.arg(name));
+        self.below_frozen(mounted_at, freeze::LIMIT, || self.change(take.arg(name)))
+    }
+
+    /// Does something to a device while the filesystem on it, if that is mounted, stands still.
+    pub(super) fn below_frozen(
+        &self,
+        mounted_at: Option<&Path>,
+        limit: Duration,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let frozen = mounted_at
+            .map(|at| freeze::freeze(&self.host.gate, at, limit))
+            .transpose()?;
+        let done = work();
         frozen.map(freeze::Frozen::thaw).transpose()?;
-        taken
+        done
     }
 }
 
 impl Plan<'_> {
     /// Its properties, by one of which it is a volume: of a clone those that differ from what it is cloned from.
-    fn properties(&self, clone: bool) -> Vec<String> {
+    pub(super) fn properties(&self, clone: bool) -> Vec<String> {
         let mut properties = self.wishes.properties(clone);
         let size = self.record.size.0;
         if self.record.layout == Layout::Tree {

@@ -3,9 +3,11 @@
 //! What is there is listed when the pool is opened and whenever all of it is asked for; in between our own changes are
 //! followed. A command that fails makes us list again, so that what somebody changed by hand is seen.
 
+mod keys;
 mod listing;
 mod making;
 mod names;
+mod shape;
 mod status;
 mod verbs;
 mod wishes;
@@ -48,6 +50,8 @@ pub(super) struct Zfs {
     /// Held for reading by what changes something, for writing by what lists everything: neither sees half of the other.
     turn: RwLock<()>,
     ledger: Ledger,
+    /// Held while keys are loaded or unloaded, and while what is copied must stay the dataset that it is.
+    keys: Mutex<()>,
     status: Mutex<Option<Status>>,
     interrupted: Vec<VolumeName>,
     _lock: File,
@@ -74,6 +78,7 @@ impl Zfs {
             listing: RwLock::default(),
             turn: RwLock::default(),
             ledger: Ledger::default(),
+            keys: Mutex::default(),
             status: Mutex::default(),
             interrupted: Vec::new(),
             _lock: lock,
@@ -110,6 +115,7 @@ impl Zfs {
             tracing::info!(%dataset, "removing what was half-made");
             self.change(destroy(&dataset))?;
         }
+        self.end_replacements()?;
         self.settle()
     }
 

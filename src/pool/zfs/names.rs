@@ -28,6 +28,11 @@ impl Names {
         format!("{}/m-{name}", self.home)
     }
 
+    /// The name that the dataset of a volume has once its encrypted one is to take its place.
+    pub(super) fn replaced(&self, name: &VolumeName) -> String {
+        format!("{}/e-{name}", self.home)
+    }
+
     /// The name for a volume that is deleted while there are snapshots of it.
     pub(super) fn retired(&self, name: &VolumeName) -> String {
         format!("{}/r-{name}.{}", self.home, now())
@@ -36,6 +41,11 @@ impl Names {
     /// The volume whose dataset this is.
     pub(super) fn volume_of(&self, dataset: &str) -> Option<VolumeName> {
         self.below(dataset)?.strip_prefix("v-")?.parse().ok()
+    }
+
+    /// The volume of which this is the dataset that gives way to its encrypted one.
+    pub(super) fn replaced_of(&self, dataset: &str) -> Option<VolumeName> {
+        self.below(dataset)?.strip_prefix("e-")?.parse().ok()
     }
 
     /// Whether this is a dataset that is being made.
@@ -52,7 +62,9 @@ impl Names {
 
     /// Whether this is a dataset that we made.
     pub(super) fn is_ours(&self, dataset: &str) -> bool {
-        self.is_retired(dataset) || self.volume_of(dataset).is_some()
+        self.is_retired(dataset)
+            || self.volume_of(dataset).is_some()
+            || self.replaced_of(dataset).is_some()
     }
 
     /// The zpool.

@@ -9,18 +9,21 @@ use anyhow::Context;
 
 use super::listing::Taken;
 use super::making::Plan;
-use super::names::{self, SNAPSHOT_RECORD};
+use super::names::{self, RECORD, SNAPSHOT_RECORD};
 use super::wishes::Wishes;
-use super::{Zfs, destroy, device, snapshot};
+use super::{Zfs, destroy, device, shape, snapshot};
 use crate::host::command::Command;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
 use crate::host::{space, zvol};
-use crate::pool::{Attached, Capacity, Fault, Level, Origin, Pool, Stuck, Usage, shape};
+use crate::pool::{Attached, Capacity, Fault, Level, Origin, Pool, Stuck, Usage};
 use crate::volume::{
-    self, Access, Bytes, Class, Error, Filesystem, Layout, PoolName, Record, Shape, Snapshot,
-    SnapshotName, SnapshotRecord, Volume, VolumeName, VolumeRecord,
+    self, Bytes, Class, Layout, PoolName, Record, Secret, Shape, Snapshot, SnapshotName,
+    SnapshotRecord, Volume, VolumeName, VolumeRecord,
 };
+
+/// How long a filesystem may stand still while its device grows.
+const GROWTH_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long udev may look at a device that is to be destroyed.
 const PASSING: Duration = Duration::from_secs(10);
@@ -42,25 +45,12 @@ impl Pool for Zfs {
         true
     }
 
+    fn encrypts_trees(&self) -> bool {
+        true
+    }
+
     fn shape(&self, class: &Class, origin: Option<&Origin>) -> volume::Result<Shape> {
-        let (layout, filesystem) = match origin {
-            Some(origin) => shape::of_origin(class, origin, "zfs")?,
-            None => of_empty(class, &self.name)?,
-        };
-        let wishes = Wishes::of(class, layout)?;
-        let (least, grain) = match layout {
-            Layout::Tree => (Bytes::MIB, Bytes(1)),
-            Layout::Image | Layout::Device => {
-                let block = wishes.block().max(Bytes(4096));
-                (filesystem.map_or(block, Filesystem::least), block)
-            }
-        };
-        Ok(Shape {
-            layout,
-            filesystem,
-            least,
-            grain,
-        })
+        shape::of(class, origin, &self.name)
     }
 
     fn capacity(&self) -> volume::Result<Capacity> {
@@ -101,6 +91,7 @@ impl Pool for Zfs {
             record: &record,
             wishes: &wishes,
         };
+        let _same = self.stays(&record);
         let kept = match origin {
             None => self.make(&plan)?,
             Some(origin) => self.make_from(&plan, origin)?,
@@ -112,28 +103,21 @@ impl Pool for Zfs {
     fn delete(&self, volume: &Volume) -> volume::Result<()> {
         let name = &volume.id.name;
         let dataset = self.names.volume(name);
-        let needed = {
-            let known = self.known();
-            known.has_snapshots(&dataset) || !known.clones_of(&dataset).is_empty()
-        };
-        if needed {
-            let retired = self.names.retired(name);
-            self.change(Command::new("zfs").args(["rename", &dataset, &retired]))?;
-            let mut known = self.known_mut();
-            known.volumes.remove(name);
-            known.retired.push(retired);
-        } else {
-            self.remove(&dataset)?;
-            self.known_mut().volumes.remove(name);
-        }
+        self.let_go(name, &dataset)?;
+        self.known_mut().volumes.remove(name);
         Ok(self.settle()?)
     }
 
-    fn grow(&self, volume: &Volume, size: Bytes) -> volume::Result<Volume> {
+    fn grow(
+        &self,
+        volume: &Volume,
+        size: Bytes,
+        mounted_at: Option<&Path>,
+    ) -> volume::Result<Volume> {
         let _room = self.reserve(size.less(volume.record.size))?;
         let (name, layout) = (&volume.id.name, volume.record.layout);
         let size_is = |property: &str| format!("{property}={}", size.0);
-        let wishes: Wishes = volume.record.wishes.read()?;
+        let wishes: Wishes = volume.record.current_wishes().read()?;
         let mut set = Command::new("zfs").arg("set");
         set = match layout {
             Layout::Tree if wishes.reserves() => {
@@ -142,11 +126,41 @@ impl Pool for Zfs {
             Layout::Tree => set.arg(size_is("refquota")),
             Layout::Image | Layout::Device => set.arg(size_is("volsize")),
         };
-        self.change(set.arg(self.names.volume(name)))?;
+        let dataset = self.names.volume(name);
+        self.below_frozen(mounted_at, GROWTH_LIMIT, || {
+            self.change(set.arg(&dataset))?;
+            // Whoever opens a zvol first after its size changed makes the kernel forget what was written to its filesystem
+            // and is not on it yet.
+            match layout {
+                Layout::Tree => Ok(()),
+                Layout::Image | Layout::Device => zvol::find(&self.host.gate, &dataset).map(drop),
+            }
+        })?;
         let record = VolumeRecord {
             size,
             ..volume.record.clone()
         };
+        if let Some(kept) = self.known_mut().volumes.get_mut(name) {
+            kept.record = record.clone();
+        }
+        Ok(self.volume(name, record))
+    }
+
+    fn modifiable(&self, layout: Layout) -> &'static [&'static str] {
+        Wishes::modifiable(layout)
+    }
+
+    fn modify(&self, volume: &Volume, modified: volume::Wishes) -> volume::Result<Volume> {
+        let name = &volume.id.name;
+        let wishes: Wishes = modified.read()?;
+        let record = VolumeRecord {
+            modified,
+            ..volume.record.clone()
+        };
+        // All in one step of ZFS's.
+        let set = Command::new("zfs").arg("set").args(wishes.properties(true));
+        let set = set.arg(format!("{RECORD}={}", record.to_line()));
+        self.change(set.arg(self.names.volume(name)))?;
         if let Some(kept) = self.known_mut().volumes.get_mut(name) {
             kept.record = record.clone();
         }
@@ -209,6 +223,7 @@ impl Pool for Zfs {
     ) -> volume::Result<Snapshot> {
         let dataset = self.names.volume(&volume.id.name);
         let kept = format!("{SNAPSHOT_RECORD}={}", record.to_line());
+        let _same = self.stays(&volume.record);
         self.take(&names::snapshot(&dataset, name), &[kept], mounted_at)?;
         let taken = Taken {
             record: record.clone(),
@@ -265,14 +280,22 @@ impl Pool for Zfs {
         Ok(tree.with_context(|| format!("{dataset} was mounted and is not there"))?)
     }
 
+    fn unlock(&self, volume: &Volume, key: &Secret) -> volume::Result<bool> {
+        Ok(self.load_key(volume, key)?)
+    }
+
     fn detach(&self, volume: &Volume) -> volume::Result<()> {
         let name = &volume.id.name;
-        if volume.record.layout == Layout::Tree {
-            let path = self.mount_point(name);
-            if self.tree(name)?.is_some() {
-                self.host.mounts.unmount(&path)?;
-            }
-            self.host.mounts.remove_target(&path)?;
+        if volume.record.layout != Layout::Tree {
+            return Ok(());
+        }
+        let path = self.mount_point(name);
+        if self.tree(name)?.is_some() {
+            self.host.mounts.unmount(&path)?;
+        }
+        self.host.mounts.remove_target(&path)?;
+        if volume.record.encryption {
+            self.unload_key(volume)?;
         }
         Ok(())
     }
@@ -325,6 +348,21 @@ impl Pool for Zfs {
 }
 
 impl Zfs {
+    /// Destroys the dataset of a volume, or keeps it under another name for what still needs it.
+    pub(super) fn let_go(&self, name: &VolumeName, dataset: &str) -> anyhow::Result<()> {
+        let needed = {
+            let known = self.known();
+            known.has_snapshots(dataset) || !known.clones_of(dataset).is_empty()
+        };
+        if !needed {
+            return self.remove(dataset);
+        }
+        let retired = self.names.retired(name);
+        self.change(Command::new("zfs").args(["rename", dataset, &retired]))?;
+        self.known_mut().retired.push(retired);
+        Ok(())
+    }
+
     /// Destroys a dataset. A device that was just closed may be looked at by udev for a moment, who keeps it open.
     pub(super) fn remove(&self, dataset: &str) -> anyhow::Result<()> {
         let deadline = Instant::now() + PASSING;
@@ -335,30 +373,6 @@ impl Zfs {
                 return removed;
             }
             thread::sleep(Duration::from_millis(200));
-        }
-    }
-}
-
-/// The form of a new, empty volume: a dataset, or a zvol where a filesystem or a device is asked for.
-fn of_empty(class: &Class, pool: &PoolName) -> volume::Result<(Layout, Option<Filesystem>)> {
-    match (class.access, class.layout) {
-        (_, Some(Layout::Image)) => Err(Error::Invalid(format!(
-            "pool {pool} has no images: say `layout: device` for a zvol, or leave `layout` out"
-        ))),
-        (Access::Block, Some(Layout::Tree)) => Err(Error::Invalid(
-            "a tree is no block device: leave `layout` out, or say `layout: device`".into(),
-        )),
-        (Access::Mount, Some(Layout::Tree)) if let Some(asked) = class.filesystem => {
-            Err(Error::Invalid(format!(
-                "a tree in pool {pool} is on zfs, not on {asked}: say `layout: device`, or leave fsType out"
-            )))
-        }
-        (Access::Block, _) => Ok((Layout::Device, None)),
-        (Access::Mount, None) if class.filesystem.is_none() => Ok((Layout::Tree, None)),
-        (Access::Mount, Some(Layout::Tree)) => Ok((Layout::Tree, None)),
-        (Access::Mount, _) => {
-            let filesystem = class.filesystem.unwrap_or(Filesystem::Ext4);
-            Ok((Layout::Device, Some(filesystem)))
         }
     }
 }

@@ -42,6 +42,18 @@ const VALUES: [(&str, &[&str]); 7] = [
     ("reserve", &["true", "false"]),
 ];
 
+/// What can be changed of a tree; of a device those in front.
+const MODIFIABLE: [&str; 7] = [
+    "compression",
+    "sync",
+    "logbias",
+    "primarycache",
+    "secondarycache",
+    "atime",
+    "recordsize",
+];
+const OF_DEVICES: usize = 5;
+
 /// The block size of zvols, if the class says none: ZFS's default of later releases.
 const BLOCK: Bytes = Bytes(16 << 10);
 
@@ -87,6 +99,14 @@ impl Wishes {
             }
         }
         Ok(wishes)
+    }
+
+    /// The keys of what can be changed of a volume of this layout while it is used.
+    pub(super) fn modifiable(layout: Layout) -> &'static [&'static str] {
+        match layout {
+            Layout::Tree => &MODIFIABLE,
+            Layout::Image | Layout::Device => &MODIFIABLE[..OF_DEVICES],
+        }
     }
 
     /// The block size of a zvol.

@@ -1,0 +1,343 @@
+//! What goes wrong below LVM: a thin pool that fills, a disk that fails. It is told, and nothing that was acknowledged is
+//! lost.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use orlop::volume::Bytes;
+use tonic::Code;
+
+use crate::client::{Client, From};
+use crate::node::Node;
+use crate::support::bare_disk::BareDisk;
+use crate::support::home::VolumeGroup;
+use crate::support::{run, skipped, takes_long, until};
+
+const MIB: u64 = 1 << 20;
+
+/// What is written and acknowledged at a time.
+const BLOCK: usize = 256 << 10;
+
+/// More of them than fit anywhere here.
+const ENDLESS: usize = 4096;
+
+/// A node with one pool in a volume group.
+struct Bed {
+    client: Client,
+    node: Node,
+    group: VolumeGroup,
+}
+
+impl Bed {
+    /// In a thin pool of 256 MiB, with more in the pools file.
+    fn thin(more: &str) -> Option<Self> {
+        let group = VolumeGroup::new(false)?;
+        let pool = [
+            "--type=thin-pool",
+            "--size=256m",
+            "--name=small",
+            &group.name,
+        ];
+        run("lvcreate", ["--quiet", "--yes"].iter().chain(&pool)).expect("there is room");
+        let lvm = format!(
+            "{{ volumeGroup: {}, thinPool: small, overcommitPercent: 1000{more} }}",
+            group.name
+        );
+        Some(Self::on(group, &lvm))
+    }
+
+    fn on(group: VolumeGroup, lvm: &str) -> Self {
+        let pools = tempfile::NamedTempFile::new().expect("a file can be made");
+        fs::write(&pools, format!("pools: [{{ name: pool, lvm: {lvm} }}]\n"))
+            .expect("it can be written");
+        let node = Node::start(&["--pools", &pools.path().display().to_string()]);
+        Self {
+            client: Client::of(&node),
+            node,
+            group,
+        }
+    }
+
+    fn create(&self, name: &str, mib: u64) -> String {
+        let created = self.client.create(name, mib * MIB, &[], &From::Nothing);
+        created.expect("there is room")
+    }
+
+    fn publish(&self, id: &str) -> PathBuf {
+        let [staging, target] = self.places(id);
+        let published = self.client.publish(id, &staging, &target);
+        published.expect("it is there");
+        target
+    }
+
+    fn unpublish(&self, id: &str) {
+        let [staging, target] = self.places(id);
+        let unpublished = self.client.unpublish(id, &staging, &target);
+        unpublished.expect("nobody uses it");
+    }
+
+    fn places(&self, id: &str) -> [PathBuf; 2] {
+        let name = id.replace('/', "-");
+        let dir = self.node.dir.path();
+        [dir.join(format!("{name}.staging")), dir.join(name)]
+    }
+
+    fn is_told(&self, reason: &str) -> bool {
+        let told = || self.client.storage_health().expect("the node answers");
+        until(|| told() == [reason])
+    }
+
+    fn is_well(&self) -> bool {
+        until(|| {
+            self.client
+                .storage_health()
+                .expect("the node answers")
+                .is_empty()
+        })
+    }
+
+    fn lv(&self, name: &str) -> String {
+        format!("{}/{name}", self.group.name)
+    }
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn a_thin_pool_filled_to_the_brim_by_three_volumes_loses_nothing() {
+    let Some(bed) = Bed::thin("") else {
+        return;
+    };
+    let ids = ["one", "two", "three"].map(|name| bed.create(name, 200));
+    let targets = ids.each_ref().map(|id| bed.publish(id));
+
+    let written = thread::scope(|scope| {
+        let writers = targets
+            .each_ref()
+            .map(|at| scope.spawn(|| write_until_refused(at)));
+        writers.map(|writer| writer.join().expect("a writer ends"))
+    });
+    let full = bed.is_told("ThinPoolOutOfDataSpace");
+    let sick = bed.client.health(&ids[0]).expect("it is there");
+    let refused = bed.client.create("four", MIB, &[], &From::Nothing);
+    run(
+        "lvextend",
+        ["--quiet", "--yes", "--size=+512m", &bed.lv("small")],
+    )
+    .expect("there is room in the group");
+    let recovered = bed.is_well();
+    let kept = ids.each_ref().map(|id| {
+        bed.unpublish(id);
+        let at = bed.publish(id);
+        (0..ENDLESS).take_while(|&n| holds(&at, n)).count()
+    });
+    let again = targets.each_ref().map(|at| write(at, ENDLESS));
+    for id in &ids {
+        bed.unpublish(id);
+        bed.client.delete(id).expect("nobody uses it");
+    }
+
+    assert!(full, "{:?}", bed.client.storage_health());
+    assert!(
+        sick.contains(&"ThinPoolOutOfDataSpace".to_owned()),
+        "{sick:?}"
+    );
+    let refused = refused.expect_err("there is no room");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(recovered, "{:?}", bed.client.storage_health());
+    for ((acknowledged, refusal), kept) in written.iter().zip(kept) {
+        assert!(*acknowledged > 10, "{acknowledged}: {refusal}");
+        assert!(kept >= *acknowledged, "{kept} of {acknowledged}");
+    }
+    for again in again {
+        again.expect("there is room again");
+    }
+    let log = bed.node.log();
+    assert!(
+        log.contains("ThinPoolOutOfDataSpace") && log.contains("recovered"),
+        "{log}"
+    );
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn a_thin_pool_that_may_grow_is_extended_before_it_is_full() {
+    if !takes_long() {
+        return skipped(
+            "a thin pool that grows",
+            "it takes minutes in a guest: `make test-long` tries it",
+        );
+    }
+    let Some(bed) = Bed::thin(", autoGrow: { atPercent: 60, byPercent: 100 }") else {
+        return;
+    };
+    let id = bed.create("one", 400);
+    let at = bed.publish(&id);
+    let size = || {
+        let fields = [
+            "--noheadings",
+            "--units=m",
+            "--nosuffix",
+            "--options=lv_size",
+        ];
+        let told = run("lvs", fields.iter().copied().chain([&*bed.lv("small")]));
+        told.expect("it is there").trim().to_owned()
+    };
+
+    let mut refused = Vec::new();
+    for n in 0..Bytes::MIB.times(300).0 / BLOCK as u64 {
+        // As a database does that is held up by its disk: half of the pool, then what it has become.
+        if n == Bytes::MIB.times(170).0 / BLOCK as u64 {
+            assert!(until(|| size() != "256.00"), "{}", size());
+        }
+        refused.extend(write(&at, usize::try_from(n).expect("it is small")).err());
+    }
+    let well = bed.is_well();
+    bed.unpublish(&id);
+    bed.client.delete(&id).expect("nobody uses it");
+
+    assert_eq!(refused.len(), 0, "{refused:?}");
+    assert!(well, "{:?}", bed.client.storage_health());
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn a_disk_that_fails_is_told_and_what_is_on_others_goes_on() {
+    let Some(group) = VolumeGroup::new(false) else {
+        return;
+    };
+    let disk = BareDisk::new("test3");
+    let failing = Failing::on(&disk.device);
+    run("vgextend", ["--quiet", "--yes", &group.name, FAILING]).expect("it is a disk");
+    let lvm = format!("{{ volumeGroup: {} }}", group.name);
+    let bed = Bed::on(group, &lvm);
+    let well = bed.create("well", 64);
+    let at_well = bed.publish(&well);
+    write(&at_well, 0).expect("there is room");
+    let sick = bed.create("sick", 64);
+    bed.client.delete(&sick).expect("nobody uses it");
+    // LVM fills its first disk first.
+    let filler = [
+        "--quiet",
+        "--yes",
+        "--wipesignatures=n",
+        "--extents=100%PVS",
+        "--name=filler",
+    ];
+    run(
+        "lvcreate",
+        filler
+            .iter()
+            .copied()
+            .chain([&*bed.group.name, bed.group.device()]),
+    )
+    .expect("there is room");
+    let sick = bed.create("sick", 64);
+    let at_sick = bed.publish(&sick);
+    write(&at_sick, 0).expect("there is room");
+
+    failing.fail();
+    let refused = until(|| write(&at_sick, 1).is_err());
+    let told = until(|| {
+        // What met the journal is remembered, what met data alone is not.
+        let _ = write(&at_sick, 1);
+        let told = bed.client.health(&sick).expect("it is there");
+        told.contains(&"FilesystemErrors".to_owned())
+    });
+    let degraded = bed.is_told("DisksMissing");
+    let still = (write(&at_well, 1), holds(&at_well, 0));
+    let created = bed.client.create("new", 64 * MIB, &[], &From::Nothing);
+    failing.mend();
+    let recovered = bed.is_well();
+    bed.unpublish(&sick);
+    let kept = holds(&bed.publish(&sick), 0);
+    let healthy = bed.client.health(&sick).expect("it is there");
+    for id in [&well, &sick] {
+        bed.unpublish(id);
+        bed.client.delete(id).expect("nobody uses it");
+    }
+    run("lvremove", ["--quiet", "--yes", &bed.lv("filler")]).expect("nobody uses it");
+
+    assert!(refused, "the disk answers");
+    assert!(told && degraded, "{:?}", bed.client.storage_health());
+    assert!(still.0.is_ok() && still.1, "{still:?}");
+    created.expect_err("LVM changes no group that misses a disk");
+    assert!(recovered, "{:?}", bed.client.storage_health());
+    assert!(kept, "it was acknowledged");
+    assert_eq!(healthy, [""; 0], "it was checked");
+}
+
+const FAILING: &str = "/dev/mapper/failing";
+
+/// How many sectors of the disk below it begins at.
+const ASIDE: u64 = 2048;
+
+/// A disk that fails when it is told to.
+struct Failing {
+    table: String,
+    sectors: u64,
+}
+
+impl Failing {
+    fn on(device: &str) -> Self {
+        let size = run("blockdev", ["--getsz", device]).expect("it is a disk");
+        let size: u64 = size.trim().parse().expect("it is a number");
+        // Behind the beginning, where LVM would see its label on the disk itself too.
+        let sectors = size - ASIDE;
+        let table = format!("0 {sectors} linear {device} {ASIDE}");
+        run("dmsetup", ["create", "failing", "--table", &table]).expect("nobody uses it");
+        Self { table, sectors }
+    }
+
+    fn fail(&self) {
+        Self::load(&format!("0 {} error", self.sectors));
+    }
+
+    fn mend(&self) {
+        Self::load(&self.table);
+    }
+
+    fn load(table: &str) {
+        run("dmsetup", ["suspend", "--nolockfs", "--noflush", "failing"]).expect("it is there");
+        run("dmsetup", ["load", "failing", "--table", table]).expect("it is a table");
+        run("dmsetup", ["resume", "failing"]).expect("it is loaded");
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        Self::load(&self.table);
+        if !until(|| run("dmsetup", ["remove", "failing"]).is_ok()) {
+            eprintln!("{FAILING} stays behind");
+        }
+    }
+}
+
+/// Writes blocks until one is refused: how many were acknowledged, and the refusal.
+fn write_until_refused(at: &Path) -> (usize, io::Error) {
+    for n in 0..ENDLESS {
+        if let Err(refused) = write(at, n) {
+            return (n, refused);
+        }
+    }
+    panic!("{} is never full", at.display());
+}
+
+/// Writes a block, and returns when it is durable.
+fn write(at: &Path, n: usize) -> io::Result<()> {
+    let mut file = File::create(at.join(n.to_string()))?;
+    file.write_all(&block(n))?;
+    file.sync_all()?;
+    File::open(at)?.sync_all()
+}
+
+fn holds(at: &Path, n: usize) -> bool {
+    fs::read(at.join(n.to_string())).is_ok_and(|content| content == block(n))
+}
+
+/// What is in a block: each is another.
+fn block(n: usize) -> Vec<u8> {
+    let line = format!("{n:>15}\n");
+    line.into_bytes().repeat(BLOCK / 16)
+}
