@@ -44,9 +44,9 @@ bench: ## every figure beside its floor
 	@./tests/tools.sh test
 	$(CARGO) bench --locked --bench volumes
 
-bench-machine: ## each call on LVM and ZFS beside the bare tools, in the guest
+bench-machine: ## each call on LVM and ZFS beside the bare tools, and among a thousand volumes, in the guest
 	@./tests/tools.sh test
-	$(CARGO) test --quiet --release --locked --test machine -- --quiet --ignored --exact figures::beside_the_bare_tools
+	$(CARGO) test --quiet --release --locked --test machine -- --quiet --ignored --test-threads=1 figures::
 
 manifests: ## deploy/kubernetes from the chart
 	@deploy/manifests.sh

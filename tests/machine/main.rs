@@ -91,8 +91,10 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         let told = move |image: &_, payload: &_| shown::tell(image, payload, kind);
         trials.push(in_a_guest(name, &rung, told).with_ignored_flag(true));
     }
-    let name = "figures::beside_the_bare_tools".to_owned();
-    trials.push(in_a_guest(name, &rung, shown::measure).with_ignored_flag(true));
+    for (name, bench) in shown::BENCHES {
+        let told = move |image: &_, payload: &_| shown::measure(image, payload, bench);
+        trials.push(in_a_guest(name.to_owned(), &rung, told).with_ignored_flag(true));
+    }
     Ok(trials)
 }
 

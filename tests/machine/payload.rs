@@ -17,7 +17,7 @@ const ORLOP: &str = env!("CARGO_BIN_EXE_orlop");
 const SANITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sanity/build.sh");
 
 /// How the names of those begin that are parts of other trials.
-const APART: [&str; 2] = ["figures::", "power::"];
+const APART: [&str; 3] = ["figures::", "many::", "power::"];
 
 /// A test target, built.
 pub(crate) struct Suite {

@@ -24,6 +24,12 @@ pub(crate) const KINDS: [(&str, &str); 2] = [
     ),
 ];
 
+/// Trials that measure, and the tests of the guest that they are.
+pub(crate) const BENCHES: [(&str, &str); 2] = [
+    ("figures::beside_the_bare_tools", "figures::table"),
+    ("figures::among_a_thousand", "many::table"),
+];
+
 /// Tells the demo on a pool of this kind, on the standard output.
 pub(crate) fn tell(image: &Image, payload: &Payload, (kind, make): (&str, &str)) -> Result<()> {
     let mut guest = Guest::boot(image, payload, &Disks::blank()?)?;
@@ -35,11 +41,11 @@ pub(crate) fn tell(image: &Image, payload: &Payload, (kind, make): (&str, &str))
     Ok(())
 }
 
-/// Measures each kind of pool beside its bare tools, and prints the table.
-pub(crate) fn measure(image: &Image, payload: &Payload) -> Result<()> {
+/// Measures by one of [`BENCHES`], and prints its table.
+pub(crate) fn measure(image: &Image, payload: &Payload, bench: &str) -> Result<()> {
     let mut guest = Guest::boot(image, payload, &Disks::blank()?)?;
-    let bench = "/payload/guest --ignored --nocapture --exact figures::table";
-    let code = guest.show(bench, STEP)?;
+    let bench = format!("/payload/guest --ignored --nocapture --exact {bench}");
+    let code = guest.show(&bench, STEP)?;
     ensure!(code == 0, "the bench failed ({code})");
     Ok(())
 }
