@@ -1,5 +1,6 @@
 //! What the router knows of the Kubernetes that it serves.
 
+mod election;
 mod nodes;
 mod records;
 
@@ -9,6 +10,7 @@ use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+pub use self::election::Election;
 pub use self::nodes::{Service, follow};
 pub use self::records::{Absences, Records};
 
