@@ -116,11 +116,19 @@ fn a_volume_is_listed_in_every_format() {
     let names = person.runs("volume ls -o name").out;
 
     assert_eq!(created.out, "default/data created: 10GiB\n");
-    let titles = ["ID", "SIZE", "LAYOUT", "FS", "CLAIM", "CREATED", "HEALTH"];
+    let titles = [
+        "ID", "NODE", "SIZE", "LAYOUT", "FS", "CLAIM", "CREATED", "HEALTH",
+    ];
     assert_eq!(table[0], titles);
-    assert_eq!(table[1][..5], ["default/data", "10GiB", "tree", "-", "-"]);
-    assert_eq!(table[1][6], "ok");
-    assert_eq!(table[2][..4], ["default/raw", "1MiB", "image", "(block)"]);
+    assert_eq!(
+        table[1][..6],
+        ["default/data", "deck", "10GiB", "tree", "-", "-"]
+    );
+    assert_eq!(table[1][7], "ok");
+    assert_eq!(
+        table[2][..5],
+        ["default/raw", "deck", "1MiB", "image", "(block)"]
+    );
     assert_eq!(json, yaml);
     assert_eq!(json[0]["id"], "default/data");
     assert_eq!(json[0]["sizeBytes"], 10_u64 << 30);
