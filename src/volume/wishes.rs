@@ -19,7 +19,14 @@ pub struct NoWishes {}
 
 impl Wishes {
     /// The keys that all kinds of pool know, which are no wishes.
-    pub const GENERAL: [&str; 5] = ["pool", "layout", "requireQuota", "encryption", "size"];
+    pub const GENERAL: [&str; 6] = [
+        "pool",
+        "layout",
+        "requireQuota",
+        "encryption",
+        "size",
+        "onNodeLoss",
+    ];
 
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{Node as NodeObject, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client as Kubernetes};
 use orlop::csi::proto::ControllerGetVolumeRequest;
@@ -24,6 +25,7 @@ pub(crate) struct Objects {
     slices: Api<EndpointSlice>,
     volumes: Api<PersistentVolume>,
     claims: Api<PersistentVolumeClaim>,
+    classes: Api<StorageClass>,
 }
 
 impl Objects {
@@ -33,6 +35,7 @@ impl Objects {
             slices: Api::namespaced(kubernetes.clone(), NAMESPACE),
             volumes: Api::all(kubernetes.clone()),
             claims: Api::namespaced(kubernetes.clone(), NAMESPACE),
+            classes: Api::all(kubernetes.clone()),
         }
     }
 
@@ -74,11 +77,32 @@ impl Objects {
             .expect("it is there");
     }
 
-    async fn remove_node(&self, at: usize) {
+    pub(crate) async fn remove_node(&self, at: usize) {
         self.nodes
             .delete(&name_of(at), &DeleteParams::default())
             .await
             .expect("it is there");
+    }
+
+    /// As a person does who has switched it off.
+    pub(crate) async fn taint(&self, at: usize) {
+        let off = json!([{"key": "node.kubernetes.io/out-of-service", "value": "off", "effect": "NoExecute"}]);
+        let taint = Patch::Merge(json!({"spec": {"taints": off}}));
+        self.nodes
+            .patch(&name_of(at), &PatchParams::default(), &taint)
+            .await
+            .expect("it is there");
+    }
+
+    pub(crate) async fn add_class(&self, name: &str, on_node_loss: &str) {
+        let class = json!({
+            "metadata": {"name": name}, "provisioner": "csi.orlop.dev", "parameters": {"onNodeLoss": on_node_loss},
+        });
+        let class = serde_json::from_value(class).expect("it is a class");
+        self.classes
+            .create(&PostParams::default(), &class)
+            .await
+            .expect("it is new");
     }
 
     /// A claim, and its UID.
@@ -90,6 +114,12 @@ impl Objects {
         let made = self.claims.create(&PostParams::default(), &claim).await;
         let made = made.expect("it is new").metadata;
         made.uid.expect("all that is made has one")
+    }
+
+    /// Whether a claim is there, and nobody has deleted it: without a controller it does not go by that alone.
+    pub(crate) async fn claim_is_kept(&self, name: &str) -> bool {
+        let claim = self.claims.get_opt(name).await.expect("it may be asked");
+        claim.is_some_and(|claim| claim.metadata.deletion_timestamp.is_none())
     }
 
     pub(crate) async fn remove_claim(&self, name: &str) {

@@ -211,3 +211,42 @@ async fn scraped(router: &Node) -> String {
     let answer = reqwest::get(url).await;
     answer.expect("it serves").text().await.expect("it is text")
 }
+
+#[tokio::test]
+async fn only_a_claim_whose_class_lets_go_is_released_and_only_if_its_node_is_lost() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let (fleet, objects) = known_fleet(&server, 3).await;
+    let kubernetes = server.client().await;
+    for (class, on_node_loss) in [("lets-go", "release"), ("keeps", "keep")] {
+        objects.add_class(class, on_node_loss).await;
+    }
+    let router = router(&server, &fleet, &["--release-claims-after", "2s"]);
+    client_of(&router).await;
+    for (name, node, class) in [
+        ("gone", "a", "lets-go"),
+        ("kept", "a", "keeps"),
+        ("off", "b", "lets-go"),
+        ("silent", "c", "lets-go"),
+    ] {
+        let uid = objects.add_claim(name).await;
+        objects.add_bound(name, node, (name, &uid), class).await;
+    }
+
+    // One leaves, one is said to be off for good, and one only does not serve.
+    objects.remove_node(0).await;
+    objects.taint(1).await;
+    for at in 0..3 {
+        objects.set_ready(&fleet, at, false).await;
+    }
+
+    for name in ["gone", "off"] {
+        until_so(async || !objects.claim_is_kept(name).await).await;
+        let told = told_of(&kubernetes, "PersistentVolumeClaim", name).await;
+        assert_eq!(told, ["NodeLost"]);
+    }
+    for name in ["kept", "silent"] {
+        assert!(objects.claim_is_kept(name).await, "{name}");
+    }
+}

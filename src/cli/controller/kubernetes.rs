@@ -80,6 +80,17 @@ pub(super) struct Kubernetes {
     )]
     delete_orphans_after: Option<Duration>,
 
+    /// Release the claims of classes with `onNodeLoss: release` when the Node object of their volume is gone for so long; at
+    /// once, if a person taints it `node.kubernetes.io/out-of-service`.
+    #[arg(
+        long,
+        env = "ORLOP_RELEASE_CLAIMS_AFTER",
+        default_value = "10m",
+        value_name = "TIME",
+        value_parser = time
+    )]
+    release_claims_after: Duration,
+
     /// What this controller is called among those of which one leads; the name of the host if left out.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     identity: Option<String>,
@@ -178,6 +189,7 @@ impl Cluster {
         let patience = Patience {
             orphans_after: self.told.orphans_after,
             delete_orphans_after: self.told.delete_orphans_after,
+            release_claims_after: self.told.release_claims_after,
         };
         let client = self.client.clone();
         let reconciler = Reconciler::new(router, client, records, patience, findings);

@@ -18,6 +18,9 @@ use crate::volume::{Error, Result, VolumeId};
 /// How long the API server may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// By this taint a person says that a node is off and stays off.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
 /// What a Kubernetes can be asked beside which nodes there are.
 #[derive(Clone)]
 pub struct Records {
@@ -75,6 +78,19 @@ impl Records {
         // It may have come back just now.
         Ok(self.forget_after.is_some_and(long)
             && answered(nodes.get_metadata_opt(node)).await?.is_none())
+    }
+
+    /// Whether a node, which was not heard, will not come back: it is gone for so long, or a person says that it is off.
+    ///
+    /// # Errors
+    /// `Unreachable` while Kubernetes does not answer.
+    pub(in crate::cluster) async fn is_lost(&self, node: &str, gone_for: Duration) -> Result<bool> {
+        let nodes = Api::<Node>::all(self.client.clone());
+        let Some(there) = answered(nodes.get_opt(node)).await? else {
+            return Ok(self.absences.of(node).is_some_and(|gone| gone >= gone_for));
+        };
+        let taints = there.spec.and_then(|spec| spec.taints).unwrap_or_default();
+        Ok(taints.iter().any(|taint| taint.key == OUT_OF_SERVICE))
     }
 
     /// Leaves an Event beside the `PersistentVolume`.

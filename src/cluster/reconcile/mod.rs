@@ -4,6 +4,7 @@
 //! which a new leader begins again.
 
 mod findings;
+mod lost;
 mod missing;
 mod orphans;
 
@@ -21,6 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status};
 
+use self::lost::Released;
 use self::missing::Missing;
 use self::orphans::Orphans;
 use super::Router;
@@ -43,6 +45,8 @@ pub struct Patience {
     pub orphans_after: Duration,
     /// How long until it is deleted, if ever.
     pub delete_orphans_after: Option<Duration>,
+    /// How long a node must be gone until claims to what is on it are released.
+    pub release_claims_after: Duration,
 }
 
 /// What looks.
@@ -91,6 +95,7 @@ impl Reconciler {
         let mut volumes = pin!(watcher(volumes, Config::default()).default_backoff());
         let mut known = All::<Option<Record>>::default();
         let (mut orphans, mut missing) = (Orphans::default(), Missing::default());
+        let mut released = Released::default();
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -103,6 +108,7 @@ impl Reconciler {
                         orphans.look(self, &sight).await;
                         missing.look(self, &sight).await;
                         self.tell(&orphans, &missing);
+                        released.look(self, &sight).await;
                     }
                 }
             }
