@@ -386,16 +386,24 @@ fn without_a_node_the_socket_is_named() {
 
 #[test]
 fn pools_are_told_with_their_room() {
-    let person = Person::new(&[]);
+    let person = Person::new(&["--node-name", "deck"]);
     person.runs("volume create data --size 3GiB");
 
     let table = person.runs("pool ls").rows();
     let pool = person.runs("pool inspect default -o json").json();
 
-    let titles = ["NAME", "KIND", "TOTAL", "PROMISED", "AVAILABLE", "HEALTH"];
+    let titles = [
+        "NAME",
+        "NODE",
+        "KIND",
+        "TOTAL",
+        "PROMISED",
+        "AVAILABLE",
+        "HEALTH",
+    ];
     assert_eq!(table[0], titles);
-    assert_eq!(table[1][..2], ["default", "directory"]);
-    assert_eq!(table[1][3], "3GiB");
+    assert_eq!(table[1][..3], ["default", "deck", "directory"]);
+    assert_eq!(table[1][4], "3GiB");
     assert_eq!(pool["promisedBytes"], 3_u64 << 30);
     assert_eq!(pool["enforcesTreeSize"], false);
     assert!(pool["availableBytes"].as_u64() < pool["totalBytes"].as_u64());

@@ -27,7 +27,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tls::Credentials;
 
 /// What the controller holds that leads.
-pub(crate) const LEASE: &str = "orlop-controller";
+pub(in crate::cli) const LEASE: &str = "orlop-controller";
 
 #[derive(Args, Debug)]
 pub(super) struct Kubernetes {
