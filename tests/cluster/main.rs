@@ -5,6 +5,8 @@ mod capacity;
 mod faults;
 mod figures;
 mod growth;
+mod loss;
+mod plugin;
 mod rights;
 mod snapshots;
 mod space;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         growth::TESTS,
         capacity::TESTS,
         faults::TESTS,
+        loss::TESTS,
+        plugin::TESTS,
     ]
     .concat();
     let bed = match bed(&arguments) {
@@ -48,6 +52,15 @@ fn main() -> ExitCode {
     let Some(bed) = bed.filter(|_| !conclusion.has_failed()) else {
         return conclusion.exit_code();
     };
+    // Those that take what all need come last, one after the other.
+    arguments.test_threads = Some(1);
+    let alone = loss::ALONE
+        .iter()
+        .map(|test| trial(test, Some(Arc::clone(&bed))));
+    let conclusion = libtest_mimic::run(&arguments, alone.collect());
+    if conclusion.has_failed() {
+        return conclusion.exit_code();
+    }
     match amiss(&bed, all) {
         Ok(amiss) if amiss.is_empty() => ExitCode::SUCCESS,
         Ok(amiss) => {
