@@ -8,6 +8,7 @@ mod growth;
 mod loss;
 mod plugin;
 mod rights;
+mod sanity;
 mod snapshots;
 mod space;
 #[path = "../support/mod.rs"]
@@ -54,9 +55,8 @@ fn main() -> ExitCode {
     };
     // Those that take what all need come last, one after the other.
     arguments.test_threads = Some(1);
-    let alone = loss::ALONE
-        .iter()
-        .map(|test| trial(test, Some(Arc::clone(&bed))));
+    let alone = [loss::ALONE, sanity::ALONE].concat();
+    let alone = alone.iter().map(|test| trial(test, Some(Arc::clone(&bed))));
     let conclusion = libtest_mimic::run(&arguments, alone.collect());
     if conclusion.has_failed() {
         return conclusion.exit_code();
