@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use orlop::cli::Cli;
-
 fn main() -> ExitCode {
-    Cli::parse().run()
+    orlop::cli::run()
 }

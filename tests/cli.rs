@@ -116,11 +116,19 @@ fn a_volume_is_listed_in_every_format() {
     let names = person.runs("volume ls -o name").out;
 
     assert_eq!(created.out, "default/data created: 10GiB\n");
-    let titles = ["ID", "SIZE", "LAYOUT", "FS", "CLAIM", "CREATED", "HEALTH"];
+    let titles = [
+        "ID", "NODE", "SIZE", "LAYOUT", "FS", "CLAIM", "CREATED", "HEALTH",
+    ];
     assert_eq!(table[0], titles);
-    assert_eq!(table[1][..5], ["default/data", "10GiB", "tree", "-", "-"]);
-    assert_eq!(table[1][6], "ok");
-    assert_eq!(table[2][..4], ["default/raw", "1MiB", "image", "(block)"]);
+    assert_eq!(
+        table[1][..6],
+        ["default/data", "deck", "10GiB", "tree", "-", "-"]
+    );
+    assert_eq!(table[1][7], "ok");
+    assert_eq!(
+        table[2][..5],
+        ["default/raw", "deck", "1MiB", "image", "(block)"]
+    );
     assert_eq!(json, yaml);
     assert_eq!(json[0]["id"], "default/data");
     assert_eq!(json[0]["sizeBytes"], 10_u64 << 30);
@@ -378,16 +386,24 @@ fn without_a_node_the_socket_is_named() {
 
 #[test]
 fn pools_are_told_with_their_room() {
-    let person = Person::new(&[]);
+    let person = Person::new(&["--node-name", "deck"]);
     person.runs("volume create data --size 3GiB");
 
     let table = person.runs("pool ls").rows();
     let pool = person.runs("pool inspect default -o json").json();
 
-    let titles = ["NAME", "KIND", "TOTAL", "PROMISED", "AVAILABLE", "HEALTH"];
+    let titles = [
+        "NAME",
+        "NODE",
+        "KIND",
+        "TOTAL",
+        "PROMISED",
+        "AVAILABLE",
+        "HEALTH",
+    ];
     assert_eq!(table[0], titles);
-    assert_eq!(table[1][..2], ["default", "directory"]);
-    assert_eq!(table[1][3], "3GiB");
+    assert_eq!(table[1][..3], ["default", "deck", "directory"]);
+    assert_eq!(table[1][4], "3GiB");
     assert_eq!(pool["promisedBytes"], 3_u64 << 30);
     assert_eq!(pool["enforcesTreeSize"], false);
     assert!(pool["availableBytes"].as_u64() < pool["totalBytes"].as_u64());

@@ -15,13 +15,17 @@ use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 use self::kubernetes::Kubernetes;
+pub(super) use self::kubernetes::LEASE;
 use super::Log;
 use super::node::{runtime, until_all_ended};
 use crate::cluster::Router;
 use crate::cluster::nodes::Members;
+use crate::cluster::reconcile::Findings;
 use crate::csi::endpoint::Endpoint;
 use crate::csi::proto::controller_server::ControllerServer;
 use crate::csi::proto::identity_server::IdentityServer;
+use crate::csi::proto::inspection::inspection_server::InspectionServer;
+use crate::csi::proto::inspection::oversight_server::OversightServer;
 use crate::csi::socket::Socket;
 use crate::csi::{self, Identity};
 use crate::shutdown;
@@ -98,11 +102,18 @@ impl Controller {
             (None, Some(cluster)) => cluster.sign(&mut running, &metrics, &shutdown).await?,
             (directory, _) => credentials(&directory.context("say --certificates")?)?,
         };
-        let router = Router::new(members, records, credentials, shutdown.clone());
+        let router = Router::new(members, records.clone(), credentials, shutdown.clone());
         router.register(&mut metrics.registry());
+        let findings = Findings::default();
+        findings.register(&mut metrics.registry());
         let socket = Socket::bind(&self.endpoint)?;
         let services = Routes::new(IdentityServer::new(Identity::new(router.clone())))
-            .add_service(ControllerServer::new(router.clone()));
+            .add_service(ControllerServer::new(router.clone()))
+            .add_service(InspectionServer::new(router.clone()))
+            .add_service(OversightServer::new(findings.clone()));
+        if let (Some(cluster), Some(records)) = (&cluster, records) {
+            cluster.reconcile(router.clone(), records, findings, &mut running, &shutdown);
+        }
         running.spawn(csi::serve(
             socket,
             services,

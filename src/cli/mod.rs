@@ -5,6 +5,7 @@ mod controller;
 mod demo;
 mod docker;
 mod doctor;
+mod kubectl;
 mod kubelet;
 mod layers;
 mod leftovers;
@@ -17,6 +18,7 @@ mod snapshot;
 mod status;
 mod volume;
 
+use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,6 +34,15 @@ use crate::telemetry::{self, LogFormat};
 pub struct Cli {
     #[command(subcommand)]
     role: Role,
+}
+
+/// Runs what the command line says, to its end: by the name that the binary was called by, for kubectl or for itself.
+pub fn run() -> ExitCode {
+    let called = env::args_os().next().map(PathBuf::from);
+    match called.as_ref().and_then(|path| path.file_name()) {
+        Some(name) if name == kubectl::NAME => kubectl::Kubectl::parse().run(),
+        _ => Cli::parse().run(),
+    }
 }
 
 const EXIT_CODES: &str = "\

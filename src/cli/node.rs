@@ -169,11 +169,13 @@ pub(super) fn open(pools: &Pools, name: Option<String>, host: Host) -> Result<Dr
         .iter()
         .map(|config| pool::open(config, &host))
         .collect::<Result<Vec<_>>>()?;
-    let host_name = || {
-        let uname = rustix::system::uname();
-        uname.nodename().to_string_lossy().into_owned()
-    };
     Driver::new(name.unwrap_or_else(host_name), opened, host)
+}
+
+/// What the host is called.
+pub(super) fn host_name() -> String {
+    let uname = rustix::system::uname();
+    uname.nodename().to_string_lossy().into_owned()
 }
 
 /// Serves a node's CSI until the token is set.

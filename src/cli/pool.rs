@@ -39,6 +39,7 @@ enum Command {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Listed {
     pub(super) name: String,
+    pub(super) node: String,
     pub(super) kind: String,
     pub(super) place: String,
     pub(super) total_bytes: u64,
@@ -72,9 +73,13 @@ impl Pool {
         let Command::Inspect { name } = self.command else {
             return self.output.list(&pools);
         };
-        match pools.iter().find(|pool| pool.name == name.as_str()) {
-            Some(pool) => self.output.one(pool),
-            None => Err(Failed {
+        let mut named = pools;
+        named.retain(|pool| pool.name == name.as_str());
+        match &named[..] {
+            [pool] => self.output.one(pool),
+            // A controller knows one on each node.
+            [_, ..] => self.output.list(&named),
+            [] => Err(Failed {
                 message: format!("pool {name} does not exist: `orlop pool ls` shows those that do"),
                 exit: 3,
             }
@@ -120,6 +125,7 @@ impl Listed {
         };
         Self {
             name: pool.name,
+            node: pool.node,
             kind: pool.kind,
             place: pool.place,
             total_bytes: pool.total_bytes,
@@ -133,8 +139,15 @@ impl Listed {
 }
 
 impl Shown for Listed {
-    const COLUMNS: &'static [&'static str] =
-        &["NAME", "KIND", "TOTAL", "PROMISED", "AVAILABLE", "HEALTH"];
+    const COLUMNS: &'static [&'static str] = &[
+        "NAME",
+        "NODE",
+        "KIND",
+        "TOTAL",
+        "PROMISED",
+        "AVAILABLE",
+        "HEALTH",
+    ];
 
     fn name(&self) -> &str {
         &self.name
@@ -143,6 +156,7 @@ impl Shown for Listed {
     fn cells(&self) -> Vec<String> {
         vec![
             self.name.clone(),
+            self.node.clone(),
             self.kind.clone(),
             size(self.total_bytes),
             size(self.promised_bytes),
@@ -159,6 +173,7 @@ impl Shown for Listed {
         };
         let mut details = vec![
             ("Name", self.name.clone()),
+            ("Node", self.node.clone()),
             ("Kind", self.kind.clone()),
             ("Place", self.place.clone()),
             ("Total", exact_size(self.total_bytes)),

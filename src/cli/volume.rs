@@ -4,7 +4,7 @@ mod create;
 mod mounting;
 mod shown;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use super::client::Remote;
 use super::output::{Output, size};
 use crate::client::{self, Connection, How, PAGE, at_least, wanted_size};
+use crate::csi::proto::inspection::ListOrphansRequest;
 use crate::csi::proto::{
     self, ControllerExpandVolumeRequest, ControllerGetVolumeRequest,
     ControllerListVolumeHealthRequest, DeleteVolumeRequest,
@@ -43,7 +44,12 @@ pub(super) struct Volume {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the volumes of all pools.
-    Ls,
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Only those that no `PersistentVolume` names, as the controller knows that leads.
+        #[arg(long)]
+        orphans: bool,
+    },
     /// Create an empty volume. A second time with the same name and size changes nothing.
     Create(Create),
     /// Show all that is known of a volume.
@@ -101,7 +107,8 @@ impl Volume {
     pub(super) fn run(self) -> Result<()> {
         let (output, staging) = (self.output, self.staging);
         self.remote.with(async |node| match self.command {
-            Command::Ls => output.list(&list(&node).await?),
+            Command::Ls { orphans: false } => output.list(&list(&node).await?),
+            Command::Ls { orphans: true } => output.list(&orphans(&node).await?),
             Command::Create(create) => create.run(&node, output).await,
             Command::Inspect { id } => output.one(&inspect(&node, &id).await?),
             Command::Rm { ids } => {
@@ -152,6 +159,19 @@ pub(super) async fn list(node: &Connection) -> Result<Vec<Listed>> {
         Listed::of(volume).with_health(health)
     };
     Ok(volumes.into_iter().map(listed).collect())
+}
+
+/// Those that the leading controller calls orphans.
+async fn orphans(controller: &Connection) -> Result<Vec<Listed>> {
+    let mut oversight = controller.oversight();
+    let told = oversight.list_orphans(ListOrphansRequest {}).await?;
+    let orphans = told.into_inner().orphans.into_iter();
+    let at: HashSet<_> = orphans
+        .map(|orphan| (orphan.volume_id, Some(orphan.node)))
+        .collect();
+    let mut volumes = list(controller).await?;
+    volumes.retain(|volume| at.contains(&(volume.id.clone(), volume.node.clone())));
+    Ok(volumes)
 }
 
 /// The health of all volumes by their ids.

@@ -11,6 +11,7 @@ use tonic::transport::{self, Channel};
 use crate::csi::endpoint::Endpoint;
 use crate::csi::proto::controller_client::ControllerClient;
 use crate::csi::proto::inspection::inspection_client::InspectionClient;
+use crate::csi::proto::inspection::oversight_client::OversightClient;
 use crate::csi::proto::inspection::upkeep_client::UpkeepClient;
 use crate::csi::proto::node_client::NodeClient;
 use crate::csi::proto::volume_capability::{
@@ -69,6 +70,11 @@ impl Connection {
     /// Its inspection service.
     pub fn inspection(&self) -> InspectionClient<Channel> {
         InspectionClient::new(self.0.clone())
+    }
+
+    /// What a leading controller has noticed.
+    pub fn oversight(&self) -> OversightClient<Channel> {
+        OversightClient::new(self.0.clone())
     }
 
     /// What removes leftovers.

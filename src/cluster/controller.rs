@@ -156,6 +156,7 @@ impl controller_server::Controller for Router {
         let node = match volume_id(&asked.source_volume_id) {
             // What is missing, and in which order it is told, is the node's to say.
             Err(Error::Invalid(_)) => self.any_node()?,
+            _ if asked.name.is_empty() => self.any_node()?,
             id => self.owner(&Key::Volume(id?)).await?,
         };
         let name = SnapshotName::from_csi(&asked.name);

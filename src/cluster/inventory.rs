@@ -38,6 +38,15 @@ fn volume_named(name: &VolumeName) -> String {
     format!("v {name}")
 }
 
+/// The volume that such a text is of.
+fn volume_of(text: &str) -> Option<VolumeId> {
+    let (name, pool) = text.strip_prefix("v ")?.split_once(' ')?;
+    Some(VolumeId {
+        pool: pool.parse().ok()?,
+        name: name.parse().ok()?,
+    })
+}
+
 fn snapshot_named(name: &SnapshotName) -> String {
     format!("s {name}")
 }
@@ -118,6 +127,13 @@ impl Inventory {
     /// Notes that the node has it no more.
     pub fn remove(&self, key: &Key, node: &Arc<str>) {
         self.books().set(&Arc::from(key.text()), node, false);
+    }
+
+    /// The volumes of a node, in no order that matters.
+    pub fn volumes_of(&self, node: &str) -> Vec<VolumeId> {
+        let books = self.books();
+        let keys = books.of.get(node).into_iter().flatten();
+        keys.filter_map(|key| volume_of(key)).collect()
     }
 
     /// How many volumes and snapshots are known.

@@ -2,12 +2,14 @@
 //!
 //! It keeps nothing: who is there is told to it, by [`kubernetes`] or by a person, and kept in [`nodes`]; [`inventory`]
 //! remembers which node has what, and `look` asks each node for it again and again. `controller` finds the node of a call,
-//! `placement` one for a new volume, `listing` asks all.
+//! `placement` one for a new volume, `listing` and `inspection` ask all.
+//! In a Kubernetes, one of several routers also looks whether its records are true: [`reconcile`].
 //! What a request means is the node's to say; the router reads only ids, names and topology.
 
 mod capacity;
 mod controller;
 mod figures;
+mod inspection;
 pub mod inventory;
 pub mod kubernetes;
 mod listing;
@@ -15,6 +17,7 @@ mod look;
 mod lost;
 pub mod nodes;
 mod placement;
+pub mod reconcile;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

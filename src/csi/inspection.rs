@@ -28,8 +28,9 @@ impl Inspection {
 impl inspection::inspection_server::Inspection for Inspection {
     async fn list_pools(&self, _request: Request<ListPoolsRequest>) -> Reply<ListPoolsResponse> {
         let pools = self.driver.look(|core| Ok(core.inspect())).await?;
+        let pool = |pool| reply::pool(pool, self.driver.node());
         Ok(Response::new(ListPoolsResponse {
-            pools: pools.into_iter().map(reply::pool).collect(),
+            pools: pools.into_iter().map(pool).collect(),
         }))
     }
 

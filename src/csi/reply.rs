@@ -190,7 +190,7 @@ pub(super) fn storage_health(faults: Vec<Fault>) -> proto::NodeGetStorageHealthR
 }
 
 /// A pool.
-pub(super) fn pool(pool: Inspected) -> proto::inspection::Pool {
+pub(super) fn pool(pool: Inspected, node: &str) -> proto::inspection::Pool {
     use proto::inspection::fault::Severity as Wire;
     let fault = |fault: Fault| proto::inspection::Fault {
         severity: match fault.severity {
@@ -203,6 +203,7 @@ pub(super) fn pool(pool: Inspected) -> proto::inspection::Pool {
         message: fault.message,
     };
     proto::inspection::Pool {
+        node: node.to_owned(),
         name: pool.name.to_string(),
         kind: pool.kind.to_owned(),
         place: pool.place,

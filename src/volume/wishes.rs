@@ -14,7 +14,14 @@ pub struct Wishes(BTreeMap<String, String>);
 
 impl Wishes {
     /// The keys that all kinds of pool know, which are no wishes.
-    pub const GENERAL: [&str; 5] = ["pool", "layout", "requireQuota", "encryption", "size"];
+    pub const GENERAL: [&str; 6] = [
+        "pool",
+        "layout",
+        "requireQuota",
+        "encryption",
+        "size",
+        "onNodeLoss",
+    ];
 
     /// The keys.
     pub fn keys(&self) -> impl Iterator<Item = &str> {

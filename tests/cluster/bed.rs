@@ -151,6 +151,16 @@ impl Bed {
         self.ask(&[&["on", node], args].concat())
     }
 
+    /// Ends all that runs on a node, at once.
+    pub(crate) fn cut_power(&self, node: &str) -> Result<()> {
+        self.ask(&["node-kill", node]).map(drop)
+    }
+
+    /// Starts a node again.
+    pub(crate) fn start(&self, node: &str) -> Result<()> {
+        self.ask(&["node-up", node]).map(drop)
+    }
+
     fn ask(&self, args: &[&str]) -> Result<String> {
         let output = command(&self.state, &self.binaries).args(args).output()?;
         let said = String::from_utf8_lossy(&output.stderr);

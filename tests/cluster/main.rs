@@ -1,11 +1,15 @@
 //! Claims in a real Kubernetes: its own control plane, kubelets, containerd, the stock sidecars, and the chart by Helm.
 
+mod attributes;
 mod bed;
 mod capacity;
 mod faults;
 mod figures;
 mod growth;
+mod loss;
+mod plugin;
 mod rights;
+mod sanity;
 mod snapshots;
 mod space;
 #[path = "../support/mod.rs"]
@@ -31,6 +35,9 @@ fn main() -> ExitCode {
         growth::TESTS,
         capacity::TESTS,
         faults::TESTS,
+        loss::TESTS,
+        plugin::TESTS,
+        attributes::TESTS,
     ]
     .concat();
     let bed = match bed(&arguments) {
@@ -48,6 +55,14 @@ fn main() -> ExitCode {
     let Some(bed) = bed.filter(|_| !conclusion.has_failed()) else {
         return conclusion.exit_code();
     };
+    // Those that take what all need come last, one after the other.
+    arguments.test_threads = Some(1);
+    let alone = [loss::ALONE, sanity::ALONE].concat();
+    let alone = alone.iter().map(|test| trial(test, Some(Arc::clone(&bed))));
+    let conclusion = libtest_mimic::run(&arguments, alone.collect());
+    if conclusion.has_failed() {
+        return conclusion.exit_code();
+    }
     match amiss(&bed, all) {
         Ok(amiss) if amiss.is_empty() => ExitCode::SUCCESS,
         Ok(amiss) => {

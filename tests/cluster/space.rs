@@ -175,16 +175,21 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 
 /// What is left in the pools and mounted on the nodes.
 pub(crate) fn left(bed: &Bed) -> Result<String> {
-    let look = "cd /var/lib/orlop && ls -d */volumes/* */snapshots/* */making/* */trash/* 2>/dev/null; \
-                losetup --list --noheadings --output NAME,BACK-FILE | grep ' /var/lib/orlop/'; \
-                grep -o '[^ ]*csi.orlop.dev/[0-9a-f]\\{64\\}[^ ]*\\|[^ ]*kubernetes.io~csi[^ ]*' /proc/mounts; true";
     let mut left = String::new();
     for node in NODES {
-        for line in bed.on(node, &["sh", "-c", look])?.lines() {
+        for line in left_on(bed, node)?.lines() {
             writeln!(left, "{node}: {line}")?;
         }
     }
     Ok(left)
+}
+
+/// The same of one node.
+pub(crate) fn left_on(bed: &Bed, node: &str) -> Result<String> {
+    let look = "cd /var/lib/orlop && ls -d */volumes/* */snapshots/* */making/* */trash/* 2>/dev/null; \
+                losetup --list --noheadings --output NAME,BACK-FILE | grep ' /var/lib/orlop/'; \
+                grep -o '[^ ]*csi.orlop.dev/[0-9a-f]\\{64\\}[^ ]*\\|[^ ]*kubernetes.io~csi[^ ]*' /proc/mounts; true";
+    bed.on(node, &["sh", "-c", look])
 }
 
 /// The pod of the chart on a node.

@@ -4,7 +4,7 @@ use crate::fleet::{Fleet, client_of, on};
 use crate::node::Node;
 
 /// The port that the router was given, once it is open.
-async fn port(router: &Node) -> String {
+pub(crate) async fn port(router: &Node) -> String {
     let limit = std::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
         let log = router.log();

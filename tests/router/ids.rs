@@ -71,6 +71,18 @@ async fn a_snapshot_name_is_one_in_the_cluster() {
 }
 
 #[tokio::test]
+async fn a_snapshot_without_a_name_is_invalid_whatever_it_is_of() {
+    let fleet = Fleet::of(1);
+    let router = fleet.router();
+    let mut client = client_of(&router).await;
+
+    let refused = client.snapshot("", "default/nothing").await;
+
+    let refused = refused.expect_err("it has no name");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+}
+
+#[tokio::test]
 async fn an_id_that_two_nodes_have_is_not_guessed_at() {
     let fleet = Fleet::of(2);
     for at in 0..2 {

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Node as NodeObject, PersistentVolume};
+use k8s_openapi::api::core::v1::{Node as NodeObject, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client as Kubernetes};
 use orlop::csi::proto::ControllerGetVolumeRequest;
@@ -22,6 +23,9 @@ pub(crate) const NAMESPACE: &str = "default";
 pub(crate) struct Objects {
     nodes: Api<NodeObject>,
     slices: Api<EndpointSlice>,
+    volumes: Api<PersistentVolume>,
+    claims: Api<PersistentVolumeClaim>,
+    classes: Api<StorageClass>,
 }
 
 impl Objects {
@@ -29,6 +33,9 @@ impl Objects {
         Self {
             nodes: Api::all(kubernetes.clone()),
             slices: Api::namespaced(kubernetes.clone(), NAMESPACE),
+            volumes: Api::all(kubernetes.clone()),
+            claims: Api::namespaced(kubernetes.clone(), NAMESPACE),
+            classes: Api::all(kubernetes.clone()),
         }
     }
 
@@ -43,7 +50,7 @@ impl Objects {
     }
 
     /// As when the pod of the node starts, is ready, or is not.
-    async fn set_ready(&self, fleet: &Fleet, at: usize, ready: bool) {
+    pub(crate) async fn set_ready(&self, fleet: &Fleet, at: usize, ready: bool) {
         self.serve_at(at, fleet.port(at), ready).await;
     }
 
@@ -70,15 +77,91 @@ impl Objects {
             .expect("it is there");
     }
 
-    async fn remove_node(&self, at: usize) {
+    pub(crate) async fn remove_node(&self, at: usize) {
         self.nodes
             .delete(&name_of(at), &DeleteParams::default())
             .await
             .expect("it is there");
     }
+
+    /// As a person does who has switched it off.
+    pub(crate) async fn taint(&self, at: usize) {
+        let off = json!([{"key": "node.kubernetes.io/out-of-service", "value": "off", "effect": "NoExecute"}]);
+        let taint = Patch::Merge(json!({"spec": {"taints": off}}));
+        self.nodes
+            .patch(&name_of(at), &PatchParams::default(), &taint)
+            .await
+            .expect("it is there");
+    }
+
+    pub(crate) async fn add_class(&self, name: &str, on_node_loss: &str) {
+        let class = json!({
+            "metadata": {"name": name}, "provisioner": "csi.orlop.dev", "parameters": {"onNodeLoss": on_node_loss},
+        });
+        let class = serde_json::from_value(class).expect("it is a class");
+        self.classes
+            .create(&PostParams::default(), &class)
+            .await
+            .expect("it is new");
+    }
+
+    /// A claim, and its UID.
+    pub(crate) async fn add_claim(&self, name: &str) -> String {
+        let claim = json!({"metadata": {"name": name}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}},
+        }});
+        let claim = serde_json::from_value(claim).expect("it is a claim");
+        let made = self.claims.create(&PostParams::default(), &claim).await;
+        let made = made.expect("it is new").metadata;
+        made.uid.expect("all that is made has one")
+    }
+
+    /// Whether a claim is there, and nobody has deleted it: without a controller it does not go by that alone.
+    pub(crate) async fn claim_is_kept(&self, name: &str) -> bool {
+        let claim = self.claims.get_opt(name).await.expect("it may be asked");
+        claim.is_some_and(|claim| claim.metadata.deletion_timestamp.is_none())
+    }
+
+    pub(crate) async fn remove_claim(&self, name: &str) {
+        let unprotected = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        self.claims
+            .patch(name, &PatchParams::default(), &unprotected)
+            .await
+            .expect("it is there");
+        self.claims
+            .delete(name, &DeleteParams::default())
+            .await
+            .expect("it is there");
+    }
+
+    /// The record of a volume on this node, bound to a claim.
+    pub(crate) async fn add_bound(&self, name: &str, node: &str, claim: (&str, &str), class: &str) {
+        let mut volume = recorded(name, node);
+        volume["spec"]["storageClassName"] = class.into();
+        volume["spec"]["claimRef"] = json!({
+            "kind": "PersistentVolumeClaim", "namespace": NAMESPACE, "name": claim.0, "uid": claim.1,
+        });
+        let volume = serde_json::from_value(volume).expect("it is a volume");
+        self.volumes
+            .create(&PostParams::default(), &volume)
+            .await
+            .expect("it is new");
+    }
+
+    pub(crate) async fn remove_volume(&self, name: &str) {
+        let unprotected = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        self.volumes
+            .patch(name, &PatchParams::default(), &unprotected)
+            .await
+            .expect("it is there");
+        self.volumes
+            .delete(name, &DeleteParams::default())
+            .await
+            .expect("it is there");
+    }
 }
 
-fn router(server: &Server, fleet: &Fleet, more: &[&str]) -> Node {
+pub(crate) fn router(server: &Server, fleet: &Fleet, more: &[&str]) -> Node {
     let config = server.config().display().to_string();
     let certificates = fleet.router_certificates().display().to_string();
     let args = [
@@ -106,6 +189,15 @@ pub(crate) async fn until(it_is: impl Fn() -> bool) {
     while !it_is() {
         assert!(Instant::now() < limit, "it does not become so");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The same, of what has to be asked for.
+pub(crate) async fn until_so(it_is: impl AsyncFn() -> bool) {
+    let limit = Instant::now() + Duration::from_mins(1);
+    while !it_is().await {
+        assert!(Instant::now() < limit, "it does not become so");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -177,15 +269,19 @@ async fn nodes_are_found_and_lost_by_their_objects_and_endpoints() {
     until_all_were_heard(&mut fresh).await;
 }
 
-/// The record of a volume that is on this node, as the provisioner would have made it.
-async fn record(kubernetes: &Kubernetes, name: &str, node: &str) {
-    let volume = json!({"metadata": {"name": name}, "spec": {
+fn recorded(name: &str, node: &str) -> serde_json::Value {
+    json!({"metadata": {"name": name}, "spec": {
         "capacity": {"storage": "1Mi"}, "accessModes": ["ReadWriteOnce"],
         "csi": {"driver": "csi.orlop.dev", "volumeHandle": format!("default/{name}")},
         "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
             {"key": "topology.orlop.dev/node", "operator": "In", "values": [node]},
         ]}]}},
-    }});
+    }})
+}
+
+/// The record of a volume that is on this node, as the provisioner would have made it.
+pub(crate) async fn record(kubernetes: &Kubernetes, name: &str, node: &str) {
+    let volume = recorded(name, node);
     let volume = serde_json::from_value(volume).expect("it is a volume");
     let volumes = Api::<PersistentVolume>::all(kubernetes.clone());
     volumes

@@ -8,6 +8,7 @@ mod growth;
 mod ids;
 mod kubernetes;
 mod placement;
+mod reconcile;
 mod silence;
 mod trust;
 

@@ -15,13 +15,19 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::DRAIN_LIMIT;
-use crate::cluster::kubernetes::{self, Absences, Records, Service};
+use crate::cli::node::host_name;
+use crate::cluster::Router;
+use crate::cluster::kubernetes::{self, Absences, Election, Records, Service};
 use crate::cluster::nodes::Members;
+use crate::cluster::reconcile::{Findings, Patience, Reconciler};
 use crate::csi;
 use crate::csi::proto::inspection::enrolment_server::EnrolmentServer;
 use crate::enrol::{Desk, Signer};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::Credentials;
+
+/// What the controller holds that leads.
+pub(in crate::cli) const LEASE: &str = "orlop-controller";
 
 #[derive(Args, Debug)]
 pub(super) struct Kubernetes {
@@ -52,6 +58,42 @@ pub(super) struct Kubernetes {
         requires = "namespace"
     )]
     forget_lost_nodes_after: Option<Duration>,
+
+    /// Call a volume an orphan that no `PersistentVolume` names for so long.
+    #[arg(
+        long,
+        env = "ORLOP_ORPHANS_AFTER",
+        default_value = "1h",
+        value_name = "TIME",
+        value_parser = time
+    )]
+    orphans_after: Duration,
+
+    /// Delete orphans that were made for a claim which is gone, when they are so for so long, such as 168h; never, if left
+    /// out.
+    #[arg(
+        long,
+        env = "ORLOP_DELETE_ORPHANS_AFTER",
+        value_name = "TIME",
+        value_parser = time,
+        requires = "namespace"
+    )]
+    delete_orphans_after: Option<Duration>,
+
+    /// Release the claims of classes with `onNodeLoss: release` when the Node object of their volume is gone for so long; at
+    /// once, if a person taints it `node.kubernetes.io/out-of-service`.
+    #[arg(
+        long,
+        env = "ORLOP_RELEASE_CLAIMS_AFTER",
+        default_value = "10m",
+        value_name = "TIME",
+        value_parser = time
+    )]
+    release_claims_after: Duration,
+
+    /// What this controller is called among those of which one leads; the name of the host if left out.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    identity: Option<String>,
 
     /// Sign certificates on this address, such as 0.0.0.0:9741, for nodes that prove by a token who they are.
     #[arg(
@@ -131,6 +173,33 @@ impl Cluster {
         );
         let members = kubernetes::follow(client, service, absences, shutdown.clone());
         (members, Some(records))
+    }
+
+    /// Looks, while this controller leads, whether what is recorded is what the nodes have.
+    pub(super) fn reconcile(
+        &self,
+        router: Router,
+        records: Records,
+        findings: Findings,
+        running: &mut JoinSet<Result<()>>,
+        shutdown: &CancellationToken,
+    ) {
+        let identity = self.told.identity.clone().unwrap_or_else(host_name);
+        let election = Election::new(self.client.clone(), &self.namespace, LEASE, identity);
+        let patience = Patience {
+            orphans_after: self.told.orphans_after,
+            delete_orphans_after: self.told.delete_orphans_after,
+            release_claims_after: self.told.release_claims_after,
+        };
+        let client = self.client.clone();
+        let reconciler = Reconciler::new(router, client, records, patience, findings);
+        let shutdown = shutdown.clone();
+        running.spawn(async move {
+            // It is large, and lives as long as the controller.
+            let look = async || Box::pin(reconciler.look()).await;
+            election.lead(shutdown, look).await;
+            Ok(())
+        });
     }
 
     /// Signs for this controller and, if it was told where, for nodes.

@@ -142,8 +142,9 @@ impl Listed {
 }
 
 impl Shown for Listed {
-    const COLUMNS: &'static [&'static str] =
-        &["ID", "SIZE", "LAYOUT", "FS", "CLAIM", "CREATED", "HEALTH"];
+    const COLUMNS: &'static [&'static str] = &[
+        "ID", "NODE", "SIZE", "LAYOUT", "FS", "CLAIM", "CREATED", "HEALTH",
+    ];
 
     fn name(&self) -> &str {
         &self.id
@@ -152,6 +153,7 @@ impl Shown for Listed {
     fn cells(&self) -> Vec<String> {
         vec![
             self.id.clone(),
+            or_dash(self.node.as_deref()),
             size(self.size_bytes),
             or_dash(self.layout.as_deref()),
             or_dash(self.filesystem()),

@@ -1,7 +1,10 @@
 //! What the router knows of the Kubernetes that it serves.
 
+mod all;
+mod election;
 mod nodes;
 mod records;
+mod volumes;
 
 use std::path::Path;
 
@@ -9,8 +12,11 @@ use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+pub(super) use self::all::{All, heard};
+pub use self::election::Election;
 pub use self::nodes::{Service, follow};
 pub use self::records::{Absences, Records};
+pub(super) use self::volumes::{Claim, Record};
 
 /// A client of the Kubernetes that a file names, or of the one in which this process runs.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<Client> {

@@ -5,7 +5,6 @@
 //! whereas it takes the driver off the `CSINode` object whenever the driver's pod goes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 
@@ -13,13 +12,14 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Config, Event, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::runtime::watcher::{Config, watcher};
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
+use super::all::{All, heard};
 use super::records::Absences;
 use crate::cluster::nodes::Members;
 use crate::names::TOPOLOGY_NODE;
@@ -45,15 +45,6 @@ struct View {
     slices: All<Vec<Endpoint>>,
     /// The nodes of which an endpoint was seen, for as long as their objects are there.
     served: BTreeSet<String>,
-}
-
-/// What matters of all objects of one kind, by their names.
-#[derive(Debug)]
-struct All<T> {
-    /// Nothing until all were listed once.
-    known: Option<BTreeMap<String, T>>,
-    /// Those that were told so far while they are listed again.
-    listed: BTreeMap<String, T>,
 }
 
 #[derive(Debug)]
@@ -119,14 +110,6 @@ async fn watch(
     }
 }
 
-/// The library asks again by itself, more and more seldom.
-fn heard<K>(what: &str, event: Result<Event<K>, watcher::Error>, take: impl FnOnce(Event<K>)) {
-    match event {
-        Ok(event) => take(event),
-        Err(error) => warn!(%error, what, "Kubernetes can not be asked: what was known stays"),
-    }
-}
-
 impl View {
     fn members(&mut self) -> Option<Members> {
         let nodes = self.nodes.known.as_ref()?;
@@ -147,35 +130,6 @@ impl View {
             (node.clone(), address)
         };
         Some(ours.map(member).collect())
-    }
-}
-
-impl<T> Default for All<T> {
-    fn default() -> Self {
-        Self {
-            known: None,
-            listed: BTreeMap::new(),
-        }
-    }
-}
-
-impl<T> All<T> {
-    fn take<K: Resource>(&mut self, event: Event<K>, what_matters: impl Fn(&K) -> T) {
-        match event {
-            Event::Init => self.listed.clear(),
-            Event::InitApply(object) => {
-                self.listed.insert(object.name_any(), what_matters(&object));
-            }
-            Event::InitDone => self.known = Some(mem::take(&mut self.listed)),
-            Event::Apply(object) => {
-                let known = self.known.get_or_insert_default();
-                known.insert(object.name_any(), what_matters(&object));
-            }
-            Event::Delete(object) => {
-                let known = self.known.get_or_insert_default();
-                known.remove(&object.name_any());
-            }
-        }
     }
 }
 
@@ -210,6 +164,8 @@ fn endpoints(slice: &EndpointSlice) -> Vec<Endpoint> {
 
 #[cfg(test)]
 mod tests {
+    use kube::Resource;
+    use kube::runtime::watcher::Event;
     use serde_json::json;
 
     use super::*;

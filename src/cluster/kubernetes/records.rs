@@ -5,17 +5,21 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Node, PersistentVolume};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, PersistentVolume};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Client, Resource};
 use tracing::warn;
 
+use super::volumes::Record;
 use crate::cluster::nodes::Members;
-use crate::names::{DRIVER, TOPOLOGY_NODE};
+use crate::names::DRIVER;
 use crate::volume::{Error, Result, VolumeId};
 
 /// How long the API server may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// By this taint a person says that a node is off and stays off.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// What a Kubernetes can be asked beside which nodes there are.
 #[derive(Clone)]
@@ -57,7 +61,11 @@ impl Records {
         // The provisioner calls both by the same name.
         let volumes = Api::<PersistentVolume>::all(self.client.clone());
         let found = answered(volumes.get_opt(id.name.as_str())).await?;
-        Ok(found.and_then(|volume| place(&volume, id)))
+        Ok(found
+            .as_ref()
+            .and_then(Record::of)
+            .filter(|record| record.volume == *id)
+            .and_then(|record| record.node))
     }
 
     /// Whether all that was on this node, which is not there, is to be taken for gone.
@@ -72,26 +80,52 @@ impl Records {
             && answered(nodes.get_metadata_opt(node)).await?.is_none())
     }
 
+    /// Whether a node, which was not heard, will not come back: it is gone for so long, or a person says that it is off.
+    ///
+    /// # Errors
+    /// `Unreachable` while Kubernetes does not answer.
+    pub(in crate::cluster) async fn is_lost(&self, node: &str, gone_for: Duration) -> Result<bool> {
+        let nodes = Api::<Node>::all(self.client.clone());
+        let Some(there) = answered(nodes.get_opt(node)).await? else {
+            return Ok(self.absences.of(node).is_some_and(|gone| gone >= gone_for));
+        };
+        let taints = there.spec.and_then(|spec| spec.taints).unwrap_or_default();
+        Ok(taints.iter().any(|taint| taint.key == OUT_OF_SERVICE))
+    }
+
     /// Leaves an Event beside the `PersistentVolume`.
     pub(in crate::cluster) async fn tell_forgotten(&self, id: &VolumeId, node: &str) {
         let volumes = Api::<PersistentVolume>::all(self.client.clone());
-        let told = async {
-            let Some(volume) = volumes.get_opt(id.name.as_str()).await? else {
-                return Ok(());
-            };
-            let event = Event {
-                type_: EventType::Warning,
-                reason: "NodeLost".into(),
-                note: Some(format!(
-                    "node {node} is gone for good, and volume {id} with it; if it comes back, what it has of it is an orphan"
-                )),
-                action: "Deleting".into(),
-                secondary: None,
-            };
-            self.events.publish(&event, &volume.object_ref(&())).await
+        let Ok(Some(volume)) = answered(volumes.get_opt(id.name.as_str())).await else {
+            return;
         };
-        if let Err(error) = told.await {
-            warn!(%error, volume.id = %id, node, "no Event tells that a volume is gone with its node");
+        let what = format!(
+            "node {node} is gone for good, and volume {id} with it; if it comes back, what it has of it is an orphan"
+        );
+        self.tell(&volume.object_ref(&()), "NodeLost", "Deleting", what)
+            .await;
+    }
+
+    /// Leaves an Event that is a warning; one that can not be left is only logged.
+    pub(in crate::cluster) async fn tell(
+        &self,
+        of: &ObjectReference,
+        reason: &str,
+        action: &str,
+        note: String,
+    ) {
+        let event = Event {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        let name = of.name.as_deref();
+        match tokio::time::timeout(LIMIT, self.events.publish(&event, of)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, reason, name, "an Event could not be left"),
+            Err(_) => warn!(reason, name, "leaving an Event takes too long"),
         }
     }
 }
@@ -138,30 +172,8 @@ async fn answered<T>(asked: impl Future<Output = kube::Result<T>>) -> Result<T> 
     }
 }
 
-/// The one node from which the volume can be reached, if it is this volume.
-fn place(volume: &PersistentVolume, id: &VolumeId) -> Option<String> {
-    let spec = volume.spec.as_ref()?;
-    let source = spec.csi.as_ref()?;
-    if source.driver != DRIVER || source.volume_handle != id.to_string() {
-        return None;
-    }
-    let terms = &spec
-        .node_affinity
-        .as_ref()?
-        .required
-        .as_ref()?
-        .node_selector_terms;
-    let mut expressions = terms
-        .iter()
-        .flat_map(|term| term.match_expressions.iter().flatten());
-    let ours = expressions.find(|expression| expression.key == TOPOLOGY_NODE)?;
-    ours.values.as_ref()?.first().cloned()
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn members(names: &[&str]) -> Members {
@@ -184,26 +196,5 @@ mod tests {
         assert!(left < again && Some(never_seen) < again);
         absences.note(Some(&one), &both);
         assert!(times(&absences).is_empty());
-    }
-
-    #[test]
-    fn only_the_volume_itself_says_where_it_is() {
-        let id: VolumeId = "fast/pvc-1".parse().expect("it is an id");
-        let volume = |driver: &str, handle: &str| -> PersistentVolume {
-            serde_json::from_value(json!({"spec": {
-                "csi": {"driver": driver, "volumeHandle": handle},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
-                    {"key": TOPOLOGY_NODE, "operator": "In", "values": ["a"]},
-                ]}]}},
-            }}))
-            .expect("it is a volume")
-        };
-
-        assert_eq!(
-            place(&volume(DRIVER, "fast/pvc-1"), &id),
-            Some("a".to_owned())
-        );
-        assert_eq!(place(&volume("other.example", "fast/pvc-1"), &id), None);
-        assert_eq!(place(&volume(DRIVER, "slow/pvc-1"), &id), None);
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Parameters {
     pub(super) encryption: Option<bool>,
     #[serde(deserialize_with = "size")]
     pub(super) size: Option<Bytes>,
+    /// Read for its errors alone: a lost node can not be asked, so the controller reads it from the class.
+    on_node_loss: Option<OnNodeLoss>,
     #[serde(rename = "csi.storage.k8s.io/fstype")]
     pub(super) fs_type: Option<String>,
     #[serde(rename = "csi.storage.k8s.io/pvc/namespace")]
@@ -31,6 +33,14 @@ pub(super) struct Parameters {
     claim_name: Option<String>,
     #[serde(rename = "csi.storage.k8s.io/pv/name")]
     volume_name: Option<String>,
+}
+
+/// What becomes of a claim whose node is lost.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum OnNodeLoss {
+    Keep,
+    Release,
 }
 
 impl Parameters {
@@ -120,6 +130,7 @@ mod tests {
             ("requireQuota", "yes"),
             ("encryption", "1"),
             ("size", "big"),
+            ("onNodeLoss", "cry"),
             ("pool", "../etc"),
         ] {
             let error = read(&[(key, value)]).expect_err("it is no value of that key");
