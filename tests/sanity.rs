@@ -13,7 +13,7 @@ use orlop::host::mount::Mounts;
 use orlop::names::ENCRYPTION_KEY;
 use support::home::Ground;
 use support::verbs::KEY;
-use support::{run, skipped, tell};
+use support::{SPECS_THAT_MODIFY, run, skipped, tell};
 
 /// The specs that may be skipped, by how their names begin, and why.
 const NOT_OURS: [(&str, &str); 9] = [
@@ -54,10 +54,6 @@ const NOT_OURS: [(&str, &str); 9] = [
 const ATTACH: &str = "nothing is attached: volumes are on their node";
 const MODIFY: &str = "such a volume has no parameters that can be changed";
 const GROUP: &str = "there are no group snapshots";
-
-/// The specs for which something must be mutable.
-const WITH_MUTABLE: &str =
-    "should (fail to )?modify a volume|should create volume with a volume attribute class";
 
 struct Spec {
     name: String,
@@ -191,7 +187,7 @@ fn on(ground: Ground, volumes: Volumes) {
             let file = written("mutable.yaml", mutable);
             options.push(format!("-csi.testvolumemutableparameters={file}"));
         }
-        None => options.push(format!("-ginkgo.skip={WITH_MUTABLE}")),
+        None => options.push(format!("-ginkgo.skip={SPECS_THAT_MODIFY}")),
     }
     let specs = report(&suite, &node, &options, paper.path());
 

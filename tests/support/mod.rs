@@ -18,6 +18,10 @@ use orlop::host::FileId;
 use orlop::host::gate::Gate;
 use orlop::host::loop_device::LoopDevices;
 
+/// The specs of csi-sanity for which something of a volume must be mutable.
+pub(crate) const SPECS_THAT_MODIFY: &str =
+    "should (fail to )?modify a volume|should create volume with a volume attribute class";
+
 /// A new filesystem, mounted until it is dropped.
 pub(crate) struct LoopFs {
     mount: PathBuf,
