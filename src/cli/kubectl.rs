@@ -86,8 +86,15 @@ impl Kubectl {
         let lease = format!("lease/{LEASE}");
         let holder = ["get", &lease, "--output=jsonpath={.spec.holderIdentity}"];
         let leader = self.kubectl(&holder, |command| command)?;
+        // One that ended without giving up leads no more, whatever the Lease says until its time is up.
+        let phase = [
+            "get",
+            "pods",
+            &format!("--field-selector=metadata.name={leader}"),
+            "--output=jsonpath={.items[*].status.phase}",
+        ];
         ensure!(
-            !leader.is_empty(),
+            !leader.is_empty() && self.kubectl(&phase, |command| command)? == "Running",
             "no controller leads now: ask again in a moment"
         );
         let format = format!("--output={}", format.output);

@@ -25,11 +25,14 @@ fn refused(space: &Space<'_>) -> Result<()> {
 
     let change = format!("{{\"spec\": {{\"volumeAttributesClassName\": \"{class}\"}}}}");
     space.kubectl(&["patch", "pvc", "data", "--patch", &change])?;
-    for claim in ["data", "new"] {
+    for (claim, why) in [
+        ("data", "can be changed: nothing"),
+        ("new", "directory pool with project quotas"),
+    ] {
         let of = format!("--field-selector=involvedObject.name={claim}");
-        space.until("it is told what can be changed", || {
+        space.until(why, || {
             let told = space.kubectl(&["get", "events", &of, "--output=jsonpath={..message}"])?;
-            Ok(told.contains("maxInodes") && told.contains("can be changed: nothing"))
+            Ok(told.contains("maxInodes") && told.contains(why))
         })?;
     }
 
