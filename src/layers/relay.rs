@@ -56,8 +56,9 @@ async fn send(
                 return Err(why.to_string());
             }
             let next = fetches.get(ask).await.map_err(|miss| miss.to_string())?;
-            agree(&blob, &next, range.start..at).await?;
-            blob = next;
+            if agree(&blob, &next, range.start..at).await? {
+                blob = next;
+            }
             continue;
         }
         let piece = at..blob.span(chunk).end.min(range.end);
@@ -73,16 +74,18 @@ async fn send(
     Ok(())
 }
 
-/// Makes sure that the bytes which were sent from `old` are those of `new`.
-async fn agree(old: &Blob, new: &Blob, sent: Range<u64>) -> Result<(), String> {
+/// Makes sure that the bytes which were sent from `old` are those of `new`; not so if `new` breaks before it has them.
+async fn agree(old: &Blob, new: &Blob, sent: Range<u64>) -> Result<bool, String> {
     if old.size() != new.size() {
         return Err("two sources differ in the length".to_owned());
     }
     if sent.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     for chunk in old.chunk_of(sent.start)..=old.chunk_of(sent.end - 1) {
-        new.ready(chunk).await.map_err(|why| why.to_string())?;
+        if new.ready(chunk).await.is_err() {
+            return Ok(false);
+        }
         let (was, is) = (
             old.progress().borrow().sums[chunk],
             new.progress().borrow().sums[chunk],
@@ -91,7 +94,7 @@ async fn agree(old: &Blob, new: &Blob, sent: Range<u64>) -> Result<(), String> {
             return Err("bytes that were sent turn out to be wrong".to_owned());
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A blob that can not be kept, straight from upstream: its length, if that is known, and all of its bytes, of which
@@ -160,6 +163,20 @@ fn clip(bytes: &[u8], at: u64, start: u64, end: Option<u64>) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn blob() -> Arc<Blob> {
+        let file = tempfile::tempfile().expect("there is room");
+        Blob::new(Digest::of(b"layer"), 5, file)
+    }
+
+    #[tokio::test]
+    async fn a_source_that_breaks_before_it_agrees_is_only_passed_over() {
+        let (old, new) = (blob(), blob());
+        old.put(0, b"layer").expect("it is right");
+        new.break_off("its home lied");
+
+        assert_eq!(agree(&old, &new, 0..5).await, Ok(false));
+    }
 
     #[test]
     fn a_piece_is_clipped_to_what_is_wanted() {
