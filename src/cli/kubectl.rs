@@ -85,7 +85,7 @@ impl Kubectl {
     fn ask_leader(&self, question: &[&str], format: &Format) -> Result<String> {
         let lease = format!("lease/{LEASE}");
         let holder = ["get", &lease, "--output=jsonpath={.spec.holderIdentity}"];
-        let leader = self.kubectl(&holder, |command| command)?;
+        let leader = run(&self.kubectl(&holder))?;
         // One that ended without giving up leads no more, whatever the Lease says until its time is up.
         let phase = [
             "get",
@@ -94,12 +94,12 @@ impl Kubectl {
             "--output=jsonpath={.items[*].status.phase}",
         ];
         ensure!(
-            !leader.is_empty() && self.kubectl(&phase, |command| command)? == "Running",
+            !leader.is_empty() && run(&self.kubectl(&phase))? == "Running",
             "no controller leads now: ask again in a moment"
         );
         let format = format!("--output={}", format.output);
         let exec = ["exec", &leader, "--container=orlop", "--", "orlop"];
-        self.kubectl(&[&exec, question, &[&*format]].concat(), |command| command)
+        run(&self.kubectl(&[&exec, question, &[&*format]].concat()))
     }
 
     /// Asks each node, with its name above its answer.
@@ -111,26 +111,30 @@ impl Kubectl {
             r#"--output=jsonpath={range .items[*]}{.metadata.name}{"\t"}{.spec.nodeName}{"\n"}{end}"#,
         ];
         let mut text = String::new();
-        for line in self.kubectl(&nodes, |command| command)?.lines() {
+        for line in run(&self.kubectl(&nodes))?.lines() {
             let (pod, node) = line.split_once('\t').unwrap_or((line, line));
             let exec = ["exec", pod, "--container=orlop", "--", "orlop", "doctor"];
             // What it finds to be bad is an answer as well.
-            let found = self.kubectl(&exec, |command| command.accept(1).accept(5).with_errors())?;
+            let command = self.kubectl(&exec).accept(1).accept(5);
+            let found = run(&command.with_errors())?;
             writeln!(text, "{node}:\n{found}")?;
         }
         Ok(text)
     }
 
-    fn kubectl(&self, args: &[&str], set: impl FnOnce(Command) -> Command) -> Result<String> {
+    fn kubectl(&self, args: &[&str]) -> Command {
         let context = self
             .context
             .as_ref()
             .map(|name| format!("--context={name}"));
-        let command = Command::query("kubectl")
+        Command::query("kubectl")
             .arg(format!("--namespace={}", self.namespace))
             .args(context)
             .args(args)
-            .limit(LIMIT);
-        Tools::new(Gate::open()).run(&set(command))
+            .limit(LIMIT)
     }
+}
+
+fn run(command: &Command) -> Result<String> {
+    Tools::new(Gate::open()).run(command)
 }

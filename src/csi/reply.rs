@@ -9,7 +9,7 @@ use crate::driver::leftovers::{self, Leftover};
 use crate::driver::stats::{Held, Stats};
 use crate::driver::work::Work;
 use crate::host::space::Count;
-use crate::names::TOPOLOGY_NODE;
+use crate::names::{CLAIM_NAME, CLAIM_NAMESPACE, EPHEMERAL, TOPOLOGY_NODE};
 use crate::pool::{Fault, Level, Severity};
 use crate::volume::{Bytes, Error, Snapshot, Source, Volume};
 
@@ -35,13 +35,10 @@ pub(super) fn volume(volume: Volume, node: &str) -> proto::Volume {
         ),
         ("encryption", record.encryption.then(|| "true".to_owned())),
         ("created", Some(record.created.to_string())),
-        ("csi.storage.k8s.io/pvc/namespace", claim.namespace),
-        ("csi.storage.k8s.io/pvc/name", claim.name),
+        (CLAIM_NAMESPACE, claim.namespace),
+        (CLAIM_NAME, claim.name),
         ("csi.storage.k8s.io/pv/name", claim.volume),
-        (
-            "csi.storage.k8s.io/ephemeral",
-            record.ephemeral.then(|| "true".to_owned()),
-        ),
+        (EPHEMERAL, record.ephemeral.then(|| "true".to_owned())),
     ];
     proto::Volume {
         capacity_bytes,

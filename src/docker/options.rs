@@ -6,12 +6,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::name::Name;
 use crate::client::wanted_size;
-use crate::names;
+use crate::names::{self, CLAIM_NAME, CLAIM_NAMESPACE};
 use crate::volume::{Bytes, SnapshotName, VolumeId};
-
-/// By these keys the record knows whose a volume is.
-pub(super) const CLAIM_NAMESPACE: &str = "csi.storage.k8s.io/pvc/namespace";
-pub(super) const CLAIM_NAME: &str = "csi.storage.k8s.io/pvc/name";
 
 /// A volume as `docker volume create` asks for it.
 #[derive(Debug, Default)]

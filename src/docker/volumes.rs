@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use super::Plugin;
 use super::name::Name;
-use super::options::{CLAIM_NAME, CLAIM_NAMESPACE, Origin, Whose, Wish};
+use super::options::{Origin, Whose, Wish};
 use super::places::if_there;
 use crate::client::{self, Connection, at_least, capability};
 use crate::csi::proto::volume_content_source::{SnapshotSource, Type, VolumeSource};
@@ -17,7 +17,7 @@ use crate::csi::proto::{
     ControllerGetVolumeHealthRequest, ControllerGetVolumeRequest, CreateVolumeRequest,
     DeleteVolumeRequest, GetSnapshotRequest, Volume, VolumeContentSource,
 };
-use crate::names;
+use crate::names::{self, CLAIM_NAME, CLAIM_NAMESPACE};
 use crate::volume::{Bytes, PoolName, SnapshotId, SnapshotName, VolumeId};
 
 /// A volume as Docker reads it.

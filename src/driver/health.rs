@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Core;
 use crate::host::{filesystem, space};
-use crate::pool::{Attached, Capacity, Fault, Level, Pool, Severity};
+use crate::pool::{Capacity, Fault, Level, Pool, Severity};
 use crate::volume::{PoolName, Result, Volume, VolumeId};
 
 /// A pool as people see it.
@@ -95,16 +95,10 @@ impl Core {
 
     /// What is wrong with the filesystem on the volume's device, where it is mounted.
     fn filesystem_fault(&self, pool: &dyn Pool, volume: &Volume) -> Result<Option<Fault>> {
-        let Some(filesystem) = volume.record.filesystem else {
+        let Some((filesystem, device, place)) = self.mounted_filesystem(pool, volume)? else {
             return Ok(None);
         };
-        let places = self.mounted(pool, volume)?;
-        let (Some(place), Some(Attached::Device(device))) =
-            (places.first(), self.attached(pool, volume)?)
-        else {
-            return Ok(None);
-        };
-        space::of(place)?;
+        space::of(&place)?;
         let errors = filesystem::errors(filesystem, device.rdev)?.unwrap_or(0);
         Ok((errors > 0).then(|| Fault {
             severity: Severity::Degraded,

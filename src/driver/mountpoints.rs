@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::{Core, encryption};
 use crate::host::freeze;
 use crate::host::mount::{At, Mounted};
-use crate::pool::{Attached, Pool};
-use crate::volume::{Result, Volume, VolumeId};
+use crate::pool::{Attached, Device, Pool};
+use crate::volume::{Filesystem, Result, Volume, VolumeId};
 
 /// The mount points that are known; which of them still are is asked of the kernel.
 #[derive(Debug, Default)]
@@ -160,6 +160,24 @@ impl Core {
             there
         });
         Ok(places)
+    }
+
+    /// The filesystem on the volume's device, that device, and where it is mounted; nothing while it is mounted nowhere.
+    pub(super) fn mounted_filesystem(
+        &self,
+        pool: &dyn Pool,
+        volume: &Volume,
+    ) -> Result<Option<(Filesystem, Device, PathBuf)>> {
+        let Some(filesystem) = volume.record.filesystem else {
+            return Ok(None);
+        };
+        let Some(place) = self.mounted(pool, volume)?.into_iter().next() else {
+            return Ok(None);
+        };
+        Ok(match self.attached(pool, volume)? {
+            Some(Attached::Device(device)) => Some((filesystem, device, place)),
+            Some(Attached::Folder { .. }) | None => None,
+        })
     }
 
     /// What is at `path`, seen from a volume that is attached like this.

@@ -43,7 +43,7 @@ impl Core {
         }
         let (pool, origin, _frozen) = self.home(spec)?;
         let class = Class {
-            wishes: spec.class.wishes.with(&spec.mutable),
+            wishes: spec.wishes(),
             ..spec.class.clone()
         };
         let shape = pool.shape(&class, origin.as_ref())?;
@@ -146,8 +146,9 @@ impl Core {
     pub fn modify(&self, id: &VolumeId, changes: &Wishes) -> Result<Volume> {
         let (pool, volume) = self.existing(id)?;
         refuse_fixed(pool, volume.record.layout, changes)?;
-        let wishes = volume.record.current_wishes().with(changes);
-        if wishes == volume.record.current_wishes() {
+        let current = volume.record.current_wishes();
+        let wishes = current.with(changes);
+        if wishes == current {
             return Ok(volume);
         }
         let asked = Class {
@@ -255,6 +256,10 @@ fn encrypts(
 
 /// Refuses what can not be changed of a volume of this layout once it is made.
 fn refuse_fixed(pool: &dyn Pool, layout: Layout, changes: &Wishes) -> Result<()> {
+    // To be asked what it can costs a pool a look at its disk.
+    if changes.is_empty() {
+        return Ok(());
+    }
     let can = pool.modifiable(layout);
     let Some(key) = changes.keys().find(|key| !can.contains(key)) else {
         return Ok(());

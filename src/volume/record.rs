@@ -190,7 +190,7 @@ impl VolumeRecord {
             project: None,
             source: spec.source.clone(),
             encryption: false,
-            wishes: spec.class.wishes.with(&spec.mutable),
+            wishes: spec.wishes(),
             modified: Wishes::default(),
             created: Timestamp::now(),
             claim: spec.claim.clone(),

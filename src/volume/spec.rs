@@ -192,6 +192,11 @@ impl VolumeSpec {
         VolumeName::from_csi(&self.csi_name)
     }
 
+    /// What is asked of the pool's kind alone.
+    pub fn wishes(&self) -> Wishes {
+        self.class.wishes.with(&self.mutable)
+    }
+
     /// Whether `volume` is what this asks for, so that a repeated create returns it.
     ///
     /// # Errors
@@ -249,7 +254,7 @@ impl VolumeSpec {
         {
             return differs("layout", &record.layout.name());
         }
-        if record.wishes != self.class.wishes.with(&self.mutable) {
+        if record.wishes != self.wishes() {
             return Err(Error::Conflict(format!(
                 "volume {} exists already, made with other parameters",
                 volume.id

@@ -104,13 +104,7 @@ fn lost(space: &Space<'_>) -> Result<()> {
     );
 
     space.bed.start(&node)?;
-    let ready = [
-        "wait",
-        "--for=condition=Ready",
-        "--timeout=120s",
-        &format!("node/{node}"),
-    ];
-    space.bed.kubectl(&ready)?;
+    until_ready(space, &node)?;
     space
         .bed
         .kubectl(&["taint", "node", &node, &format!("{off}-")])?;
@@ -120,14 +114,17 @@ fn lost(space: &Space<'_>) -> Result<()> {
     ensure!(!left_on(space.bed, &node)?.contains(&volume));
     ensure!(space.shell("set-0", "cat /v/file")? == "new");
     for node in NODES {
-        space.bed.kubectl(&[
-            "wait",
-            "--for=condition=Ready",
-            "--timeout=120s",
-            &format!("node/{node}"),
-        ])?;
+        until_ready(space, node)?;
     }
     Ok(())
+}
+
+fn until_ready(space: &Space<'_>, node: &str) -> Result<()> {
+    let (ready, limit) = ("--for=condition=Ready", "--timeout=120s");
+    let waited = space
+        .bed
+        .kubectl(&["wait", ready, limit, &format!("node/{node}")]);
+    waited.map(drop)
 }
 
 /// The node of the set's pod, and the volume of its claim.

@@ -38,8 +38,6 @@ pub(crate) struct Scene {
     pub(crate) source: Volume,
     /// Of the source.
     pub(crate) snapshot: Snapshot,
-    /// What both are promised.
-    promised: Bytes,
 }
 
 impl Drop for Scene {
@@ -75,10 +73,9 @@ impl Scene {
         let node = Node::start(&config, Gate::open()).expect("the pool is new");
         let source = node.create(&form.spec("source", USUAL));
         let source = source.expect("there is room");
+        assert_eq!(source.record.usable(), USUAL);
         let snapshot = node.snapshot("snapshot", &source.id);
         let snapshot = snapshot.expect("the source exists");
-        let promised = node.capacity(form).promised;
-        assert!(promised >= source.record.size, "{promised}");
         let scene = Self {
             form,
             home,
@@ -87,7 +84,6 @@ impl Scene {
             desk: desk.to_owned(),
             source,
             snapshot,
-            promised,
         };
         node.stage(&scene.staging(&scene.source))
             .expect("it stages");
@@ -207,6 +203,6 @@ impl Scene {
         assert_eq!(seen.mounts.len(), staged, "{at}: {seen:?}");
         assert!(!self.target().exists(), "{at}: the target is left");
         let promised = node.capacity(self.form).promised;
-        assert_eq!(promised, self.promised, "{at}: a promise is left");
+        assert_eq!(promised, self.source.record.size, "{at}: a promise is left");
     }
 }

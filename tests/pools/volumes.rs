@@ -163,6 +163,7 @@ fn what_is_promised_goes_up_and_down_exactly(trial: &mut Trial) {
     assert_eq!(promised(trial), Bytes(0));
 
     let one = trial.create("one");
+    assert_eq!(one.record.usable(), USUAL);
     let usual = one.record.size;
     assert_eq!(promised(trial), usual);
     let snapshot = trial.node().snapshot("snapshot", &one.id);
@@ -170,6 +171,7 @@ fn what_is_promised_goes_up_and_down_exactly(trial: &mut Trial) {
     assert_eq!(promised(trial), usual);
     let two = trial.form.restored("two", LARGER, &snapshot);
     let two = trial.node().create(&two).expect("there is room");
+    assert_eq!(two.record.usable(), LARGER);
     let larger = two.record.size;
     assert_eq!(promised(trial), usual.plus(larger));
     trial.node().grow(&one.id, LARGER).expect("there is room");

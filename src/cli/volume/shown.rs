@@ -7,7 +7,7 @@ use crate::cli::output::{Shown, or_dash, size, time};
 use crate::cli::pool::{Fault, health};
 use crate::csi::proto::volume_content_source::Type;
 use crate::csi::proto::{self, VolumeHealthErrorType};
-use crate::names::TOPOLOGY_NODE;
+use crate::names::{CLAIM_NAME, CLAIM_NAMESPACE, EPHEMERAL, TOPOLOGY_NODE};
 
 /// A volume in a list.
 #[derive(Debug, Serialize)]
@@ -75,8 +75,8 @@ impl Listed {
         let mut context = volume.volume_context;
         let mut told = |key: &str| context.remove(key);
         let claim = Claim {
-            namespace: told("csi.storage.k8s.io/pvc/namespace"),
-            name: told("csi.storage.k8s.io/pvc/name"),
+            namespace: told(CLAIM_NAMESPACE),
+            name: told(CLAIM_NAME),
             persistent_volume: told("csi.storage.k8s.io/pv/name"),
         };
         let named = claim.name.is_some() || claim.persistent_volume.is_some();
@@ -92,7 +92,7 @@ impl Listed {
             layout,
             fs_type,
             claim: named.then_some(claim),
-            ephemeral: told("csi.storage.k8s.io/ephemeral").is_some(),
+            ephemeral: told(EPHEMERAL).is_some(),
             created: told("created").and_then(|text| text.parse().ok()),
             source: source.map(|source| match source {
                 Type::Volume(source) => Source::Volume(source.volume_id),

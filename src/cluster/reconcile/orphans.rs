@@ -22,7 +22,7 @@ use crate::cluster::kubernetes::Record;
 use crate::cluster::nodes::Node;
 use crate::csi::proto::inspection::Orphan;
 use crate::csi::proto::{DeleteVolumeRequest, Volume};
-use crate::names::DOCKER;
+use crate::names::{CLAIM_NAME, CLAIM_NAMESPACE, DOCKER, EPHEMERAL};
 use crate::volume::VolumeId;
 
 /// How long a deletion may take.
@@ -179,9 +179,9 @@ impl Alone {
 impl Said {
     fn of(volume: Volume) -> Self {
         let mut context = volume.volume_context;
-        let namespace = context.remove("csi.storage.k8s.io/pvc/namespace");
-        let inline = context.contains_key("csi.storage.k8s.io/ephemeral");
-        let name = context.remove("csi.storage.k8s.io/pvc/name");
+        let namespace = context.remove(CLAIM_NAMESPACE);
+        let inline = context.contains_key(EPHEMERAL);
+        let name = context.remove(CLAIM_NAME);
         Self {
             created: context.get("created").and_then(|at| at.parse().ok()),
             recorded: !inline && namespace.as_deref() != Some(DOCKER),

@@ -211,7 +211,7 @@ pub(in crate::csi) fn create_snapshot(
     if let Some(key) = wire
         .parameters
         .keys()
-        .find(|key| !key.starts_with("csi.storage.k8s.io/"))
+        .find(|key| !key.starts_with(RESERVED))
     {
         return Err(Error::Invalid(format!(
             "parameters: unknown field `{key}`: a snapshot has none"

@@ -8,12 +8,10 @@ use super::parameters::Parameters;
 use super::{LONGEST_STRING, name, path, proto, short, volume_id};
 use crate::driver::Handle;
 use crate::driver::mounts::{EphemeralSpec, PublishSpec, StageSpec};
+use crate::names::EPHEMERAL;
 use crate::volume::{
     CapacityRange, Error, Result, Secret, VolumeId, VolumeName, VolumeSpec, Wishes,
 };
-
-/// The key by which the kubelet says that a volume is written in the pod itself.
-const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
 
 /// A volume that is to be published.
 #[derive(Debug)]

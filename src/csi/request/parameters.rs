@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
+use crate::names::{CLAIM_NAME, CLAIM_NAMESPACE};
 use crate::volume::{Bytes, Claim, Error, Layout, PoolName, Result, Wishes, wishes};
 
 /// Keys that the sidecars and the kubelet reserve for themselves; those not read below are none of our business.
@@ -46,8 +47,8 @@ enum OnNodeLoss {
 impl Parameters {
     const RESERVED_AND_READ: [&str; 4] = [
         "csi.storage.k8s.io/fstype",
-        "csi.storage.k8s.io/pvc/namespace",
-        "csi.storage.k8s.io/pvc/name",
+        CLAIM_NAMESPACE,
+        CLAIM_NAME,
         "csi.storage.k8s.io/pv/name",
     ];
 

@@ -162,13 +162,7 @@ impl Core {
     /// Grows the filesystem on a device that was grown, where it is mounted; elsewhere staging does.
     pub(in crate::driver) fn fill_device(&self, pool: &dyn Pool, volume: &Volume) -> Result<()> {
         self.grow_mapping(pool, volume)?;
-        let Some(filesystem) = volume.record.filesystem else {
-            return Ok(());
-        };
-        let places = self.mounted(pool, volume)?;
-        let (Some(place), Some(Attached::Device(device))) =
-            (places.first(), self.attached(pool, volume)?)
-        else {
+        let Some((filesystem, device, place)) = self.mounted_filesystem(pool, volume)? else {
             return Ok(());
         };
         if !filesystem::can_grow_mounted(filesystem) {
@@ -180,7 +174,7 @@ impl Core {
             &*self.host.tools,
             filesystem,
             &device.path,
-            place,
+            &place,
         )?)
     }
 }

@@ -191,37 +191,30 @@ impl Folders {
         self.volumes.entry(volume.id.name.as_str())
     }
 
-    /// Fills the folder of a volume that is being made, and gives the project of its tree.
+    /// Fills the folder of a volume that is being made, and notes the project of its tree in its record.
     fn fill(
         &self,
         entry: &Folder,
-        record: &VolumeRecord,
+        record: &mut VolumeRecord,
         origin: Option<&Origin>,
         progress: &Progress,
-    ) -> Result<Option<u32>> {
-        let project = match (record.layout, origin) {
+    ) -> Result<()> {
+        record.project = match (record.layout, origin) {
             (Layout::Tree, None) => self.trees.make(entry)?,
             (Layout::Tree, Some(origin)) => {
                 self.trees
                     .copy(&self.content(origin)?, entry, false, progress)?
             }
             (Layout::Image | Layout::Device, None) => {
-                self.images.make(entry, record)?;
-                return Ok(None);
+                return self.images.make(entry, record);
             }
             (Layout::Image | Layout::Device, Some(origin)) => {
                 self.images
                     .copy(&self.content(origin)?, entry, origin.mounted_at(), progress)?;
-                self.images.adopt(entry, record)?;
-                return Ok(None);
+                return self.images.adopt(entry, record);
             }
         };
-        let record = VolumeRecord {
-            project,
-            ..record.clone()
-        };
-        self.trees.limit(entry, &record)?;
-        Ok(project)
+        self.trees.limit(entry, record)
     }
 
     fn content(&self, origin: &Origin) -> Result<Folder> {

@@ -91,7 +91,7 @@ impl Pool for Folders {
     ) -> volume::Result<Volume> {
         let _room = self.reserve(record.size)?;
         let aside = self.yard.begin(format!("v-{name}"))?;
-        record.project = self.fill(aside.folder(), &record, origin, progress)?;
+        self.fill(aside.folder(), &mut record, origin, progress)?;
         aside
             .folder()
             .write_new(VolumeRecord::FILE, &record.to_text())?;

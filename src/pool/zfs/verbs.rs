@@ -140,10 +140,7 @@ impl Pool for Zfs {
             size,
             ..volume.record.clone()
         };
-        if let Some(kept) = self.known_mut().volumes.get_mut(name) {
-            kept.record = record.clone();
-        }
-        Ok(self.volume(name, record))
+        Ok(self.changed(name, record))
     }
 
     fn modifiable(&self, layout: Layout) -> &'static [&'static str] {
@@ -161,10 +158,7 @@ impl Pool for Zfs {
         let set = Command::new("zfs").arg("set").args(wishes.properties(true));
         let set = set.arg(format!("{RECORD}={}", record.to_line()));
         self.change(set.arg(self.names.volume(name)))?;
-        if let Some(kept) = self.known_mut().volumes.get_mut(name) {
-            kept.record = record.clone();
-        }
-        Ok(self.volume(name, record))
+        Ok(self.changed(name, record))
     }
 
     fn retired(&self) -> volume::Result<Vec<String>> {
@@ -361,6 +355,14 @@ impl Zfs {
         self.change(Command::new("zfs").args(["rename", dataset, &retired]))?;
         self.known_mut().retired.push(retired);
         Ok(())
+    }
+
+    /// The volume as its record is now.
+    fn changed(&self, name: &VolumeName, record: VolumeRecord) -> Volume {
+        if let Some(kept) = self.known_mut().volumes.get_mut(name) {
+            kept.record = record.clone();
+        }
+        self.volume(name, record)
     }
 
     /// Destroys a dataset. A device that was just closed may be looked at by udev for a moment, who keeps it open.
