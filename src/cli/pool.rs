@@ -69,16 +69,18 @@ pub(super) struct Fault {
 
 impl Pool {
     pub(super) fn run(self) -> Result<()> {
-        let pools = self.remote.with(async |node| list(&node).await)?;
+        let (pools, silent) = self.remote.with(async |node| ask(&node).await)?;
         let Command::Inspect { name } = self.command else {
-            return self.output.list(&pools);
+            self.output.list(&pools)?;
+            return all_answered(&silent);
         };
         let mut named = pools;
         named.retain(|pool| pool.name == name.as_str());
         match &named[..] {
             [pool] => self.output.one(pool),
             // A controller knows one on each node.
-            [_, ..] => self.output.list(&named),
+            [_, ..] => self.output.list(&named).and(all_answered(&silent)),
+            [] if !silent.is_empty() => all_answered(&silent),
             [] => Err(Failed {
                 message: format!("pool {name} does not exist: `orlop pool ls` shows those that do"),
                 exit: 3,
@@ -88,11 +90,27 @@ impl Pool {
     }
 }
 
-/// The pools of the node.
+/// The pools of the node, or of all nodes.
 pub(super) async fn list(node: &Connection) -> Result<Vec<Listed>> {
+    let (pools, silent) = ask(node).await?;
+    all_answered(&silent)?;
+    Ok(pools)
+}
+
+/// The pools of those nodes that answer, and why the others do not.
+async fn ask(node: &Connection) -> Result<(Vec<Listed>, Vec<String>)> {
     let answer = node.inspection().list_pools(ListPoolsRequest {}).await?;
-    let pools = answer.into_inner().pools;
-    Ok(pools.into_iter().map(Listed::of).collect())
+    let answer = answer.into_inner();
+    let pools = answer.pools.into_iter().map(Listed::of).collect();
+    Ok((pools, answer.silent))
+}
+
+fn all_answered(silent: &[String]) -> Result<()> {
+    if silent.is_empty() {
+        return Ok(());
+    }
+    let message = format!("not all pools are here: {}", silent.join("; "));
+    Err(Failed { message, exit: 4 }.into())
 }
 
 impl Level {

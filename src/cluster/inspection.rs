@@ -1,5 +1,6 @@
 //! The inspection service of the router: of all nodes, what each tells of itself.
 
+use tokio::task::JoinSet;
 use tonic::{Request, Response};
 
 use super::Router;
@@ -25,15 +26,20 @@ macro_rules! ask {
 #[tonic::async_trait]
 impl Inspection for Router {
     async fn list_pools(&self, _request: Request<ListPoolsRequest>) -> Reply<ListPoolsResponse> {
-        let mut pools = Vec::new();
-        for node in self.nodes.known()? {
-            pools.extend(
-                ask!(node, list_pools, ListPoolsRequest {})?
-                    .into_inner()
-                    .pools,
-            );
+        let nodes = self.nodes.known()?.into_iter();
+        let asking = nodes.map(async move |node| ask!(node, list_pools, ListPoolsRequest {}));
+        let asking: JoinSet<_> = asking.collect();
+        let mut all = ListPoolsResponse::default();
+        for answer in asking.join_all().await {
+            match answer {
+                Ok(answer) => all.pools.extend(answer.into_inner().pools),
+                Err(status) => all.silent.push(status.message().to_owned()),
+            }
         }
-        Ok(Response::new(ListPoolsResponse { pools }))
+        // Those of one node stay in its own order.
+        all.pools.sort_by(|one, other| one.node.cmp(&other.node));
+        all.silent.sort_unstable();
+        Ok(Response::new(all))
     }
 
     async fn list_mounts(&self, request: Request<ListMountsRequest>) -> Reply<ListMountsResponse> {

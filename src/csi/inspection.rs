@@ -31,6 +31,7 @@ impl inspection::inspection_server::Inspection for Inspection {
         let pool = |pool| reply::pool(pool, self.driver.node());
         Ok(Response::new(ListPoolsResponse {
             pools: pools.into_iter().map(pool).collect(),
+            silent: Vec::new(),
         }))
     }
 

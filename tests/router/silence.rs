@@ -76,3 +76,25 @@ async fn a_create_that_a_slow_node_has_begun_is_not_begun_on_another() {
     assert_eq!(place(&made), "a");
     assert_eq!(fleet.counts().await, [2, 1]);
 }
+
+#[tokio::test]
+async fn the_pools_of_those_that_answer_are_listed_and_the_silent_one_named() {
+    let mut fleet = Fleet::of(2);
+    let router = fleet.router();
+    client_of(&router).await;
+    fleet.nodes[1].kill();
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what it prints when it fails is looked at"
+    )]
+    let mut list = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"));
+    list.args(["pool", "ls", "--output=name", "--endpoint"])
+        .arg(&router.socket);
+    let listed = list.output().expect("cargo built it");
+
+    let told = String::from_utf8_lossy(&listed.stderr);
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), "default\n");
+    assert!(told.contains("node b can not be reached"), "{told}");
+    assert_eq!(listed.status.code(), Some(4), "{told}");
+}
