@@ -261,7 +261,7 @@ impl proto::controller_server::Controller for Controller {
             })
             .await?;
         Ok(Response::new(proto::ControllerExpandVolumeResponse {
-            capacity_bytes: volume.record.size.as_wire(),
+            capacity_bytes: volume.record.usable().as_wire(),
             node_expansion_required: false,
         }))
     }

@@ -154,7 +154,7 @@ impl proto::node_server::Node for Node {
         });
         let volume = confirmed.await?;
         Ok(Response::new(proto::NodeExpandVolumeResponse {
-            capacity_bytes: volume.record.size.as_wire(),
+            capacity_bytes: volume.record.usable().as_wire(),
         }))
     }
 

@@ -114,16 +114,19 @@ impl Client {
             .map(drop)
     }
 
-    pub(crate) fn grow(&self, id: &str, size: u64) -> Result<(), Status> {
+    /// Gives how large it is then.
+    pub(crate) fn grow(&self, id: &str, size: u64) -> Result<u64, Status> {
         let request = ControllerExpandVolumeRequest {
             volume_id: id.into(),
             capacity_range: Some(range(size)),
             volume_capability: Some(capability()),
             ..Default::default()
         };
-        self.runtime
-            .block_on(self.controller().controller_expand_volume(request))
-            .map(drop)
+        let grown = self
+            .runtime
+            .block_on(self.controller().controller_expand_volume(request))?;
+        let bytes = grown.into_inner().capacity_bytes;
+        Ok(bytes.try_into().expect("a size is not negative"))
     }
 
     pub(crate) fn snapshot(&self, id: &str, name: &str) -> Result<String, Status> {

@@ -144,7 +144,11 @@ fn an_encrypted_zvol_lives_and_ends() {
     run("sync", [] as [&str; 0]).expect("it can be synced");
     let (device, raw) = devices();
     let readable = [holds(&device, CONTENT), holds(&raw, CONTENT)];
-    client.grow(&one, LARGER.0).expect("there is room");
+    // Without what the header takes.
+    assert_eq!(
+        client.grow(&one, LARGER.0).expect("there is room"),
+        LARGER.0
+    );
     let grown = size_of(&device);
     let snapshot = client.snapshot(&one, "snapshot").expect("it is there");
     client

@@ -209,7 +209,7 @@ impl Life<'_> {
         };
         let (created, id) = timed(|| create(name, SIZE, &From::Nothing));
         let (shown, ()) = timed(|| client.publish(&id, &staging, &target).expect("it is there"));
-        let (grown, ()) = timed(|| client.grow(&id, LARGER).expect("there is room"));
+        let (grown, _) = timed(|| client.grow(&id, LARGER).expect("there is room"));
         let (taken, snapshot) = timed(|| {
             let taken = client.snapshot(&id, &format!("{name}-s"));
             taken.expect("there is room")

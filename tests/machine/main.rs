@@ -14,7 +14,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use guest::{Disks, Guest, Image};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -23,7 +23,7 @@ use payload::{Payload, Suite};
 /// The test targets of which the ignored tests run here.
 const SUITES: [&str; 2] = ["guest", "pools"];
 /// Those that take hours, and run where tests may take long.
-const LONG_SUITES: [&str; 4] = ["guest", "pools", "sanity", "crash"];
+const LONG_SUITES: [&str; 5] = ["guest", "pools", "sanity", "crash", "bad_input"];
 
 /// How many guests there are at most: each has 2 GiB of memory.
 const MOST_GUESTS: usize = 4;
@@ -186,7 +186,10 @@ impl Rung {
                 let program = PathBuf::from("/payload").join(&suite.name);
                 let (program, arguments) = (program.display(), arguments.join(" "));
                 let command = format!("ORLOP_LONG={long} {program} {arguments}");
+                let started = Instant::now();
                 let (code, output) = guest.run(&command, limit)?;
+                let took = started.elapsed().as_secs();
+                eprintln!("machine: {}::{test} took {took} s", suite.name);
                 // One that hung or died is gone.
                 idle().push(guest);
                 Ok((code == 0, output))

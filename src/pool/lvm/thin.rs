@@ -59,16 +59,17 @@ impl Thin {
     /// # Errors
     /// A thin pool that is not active.
     pub(super) fn of(group: &Group, pool: &str) -> Result<Self> {
-        // Once a volume uses it, the pool itself is behind another device.
-        let mapped = group.mapped(pool);
-        let inner = device_mapper::status(&format!("{mapped}-tpool"))?;
-        let found = match inner {
-            Some(target) => target,
-            None => device_mapper::status(&mapped)?.with_context(|| {
-                let path = group.path(pool);
-                format!("thin pool {path} is not active: look why with `lvchange -ay {path}`")
-            })?,
-        };
+        let mut found = target(group, pool)?;
+        if found.is_none() {
+            // LVM takes a pool away for a moment to make the first volume in it. It holds the lock of the group meanwhile,
+            // for which a question waits.
+            group.report()?;
+            found = target(group, pool)?;
+        }
+        let found = found.with_context(|| {
+            let path = group.path(pool);
+            format!("thin pool {path} is not active: look why with `lvchange -ay {path}`")
+        })?;
         Self::read(&found).with_context(|| format!("the status of thin pool {}", group.path(pool)))
     }
 
@@ -173,6 +174,13 @@ impl Thin {
                 .unwrap_or_default(),
         }
     }
+}
+
+/// The device of a thin pool: once a volume uses it, the pool itself is behind another one.
+fn target(group: &Group, pool: &str) -> Result<Option<Target>> {
+    let mapped = group.mapped(pool);
+    let inner = device_mapper::status(&format!("{mapped}-tpool"))?;
+    inner.map_or_else(|| device_mapper::status(&mapped), |target| Ok(Some(target)))
 }
 
 /// `used/total`.
