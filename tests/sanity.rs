@@ -163,7 +163,7 @@ fn on(ground: Ground, volumes: Volumes) {
         path.display().to_string()
     };
     let place = home.path(paper.path()).join("pool");
-    let pools = written("pools.yaml", &home.pools(&place));
+    let pools = written("pools.yaml", &home.pools("pool", &place));
     let node = Node::start(&["--pools", &pools]);
 
     let mut options = vec![

@@ -1,7 +1,9 @@
 //! Every call with every kind of nonsense: the right code, a message that says what to do, and nothing changed.
 
 mod disks;
+mod every;
 mod ids;
+mod kinds;
 mod order;
 mod paths;
 mod sizes;
@@ -21,13 +23,17 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
+use orlop::csi::proto::{CreateVolumeRequest, NodeStageVolumeRequest};
 use orlop::host::gate::Gate;
 use orlop::host::mount::Mounts;
+use orlop::names::ENCRYPTION_KEY;
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
 use calls::{Client, MIB};
 use node::Node;
+use support::home::{Ground, Home};
+use support::verbs::KEY;
 
 /// A node with a tree, an image and a device, one snapshot of each, the tree staged.
 pub(crate) struct House {
@@ -42,6 +48,8 @@ pub(crate) struct House {
     pub(crate) at: PathBuf,
     pub(crate) pool: PathBuf,
     node: Node,
+    /// What its pool is on, if that is not the directory of the node, which goes first.
+    home: Option<Home>,
     _data: Option<TempDir>,
 }
 
@@ -84,53 +92,92 @@ impl Case {
     pub(crate) fn is(self, code: Code, word: &'static str) -> Self {
         Self { code, word, ..self }
     }
+
+    /// Makes the call, and says what is wrong with its answer; nothing, if all is right.
+    async fn verdict(self) -> String {
+        let mut wrong = String::new();
+        let answer = self.call.await;
+        let (code, message) = match &answer {
+            Ok(()) => (Code::Ok, ""),
+            Err(status) => (status.code(), status.message()),
+        };
+        let shown: String = message.chars().take(400).collect();
+        let what = &self.what;
+        if code != self.code || !message.contains(self.word) {
+            let (wanted, word) = (self.code, self.word);
+            let _ = writeln!(
+                wrong,
+                "{what}\n  wanted {wanted:?} {word:?}\n  got {code:?} {shown}"
+            );
+        }
+        if message.len() > 6000 {
+            let _ = writeln!(wrong, "{what}\n  the message has {} bytes", message.len());
+        }
+        wrong
+    }
 }
 
 impl House {
     /// Nothing, and a line that says why, without root.
     pub(crate) async fn new() -> Option<Self> {
-        Self::with(|| Node::start(&["--node-name", "here"]), None).await
+        may_mount()?;
+        let node = Node::start(&["--node-name", "here"]);
+        let pool = node.dir.path().join("data/default");
+        Some(Self::furnish(node, pool, usual()).await)
     }
 
     /// The same, its pool named by a path that leads through a symlink.
     pub(crate) async fn behind_a_symlink() -> Option<Self> {
+        may_mount()?;
         let data = tempfile::tempdir().expect("the temporary directory can be written");
         let [real, link] = ["real", "link"].map(|name| data.path().join(name));
         fs::create_dir(&real).expect("the directory is new");
         std::os::unix::fs::symlink(&real, &link).expect("the name is free");
-        Self::with(|| Node::start(&["--data", &calls::text(&link)]), Some(data)).await
+        let node = Node::start(&["--data", &calls::text(&link)]);
+        let pool = real.join("default");
+        Some(Self {
+            _data: Some(data),
+            ..Self::furnish(node, pool, usual()).await
+        })
     }
 
-    async fn with(start: impl FnOnce() -> Node, data: Option<TempDir>) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            support::skipped("bad input", "mounting needs root");
-            return None;
-        }
-        let node = start();
+    /// The same, its pool on this ground, with these volumes.
+    pub(crate) async fn on(ground: Ground, wanted: [CreateVolumeRequest; 3]) -> Option<Self> {
+        may_mount()?;
+        let home = ground.make()?;
+        let paper = tempfile::tempdir().expect("the temporary directory can be written");
+        let pool = home.path(paper.path()).join("pool");
+        let file = paper.path().join("pools.yaml");
+        fs::write(&file, home.pools("default", &pool)).expect("the directory can be written");
+        let node = Node::start(&["--pools", &calls::text(&file)]);
+        Some(Self {
+            home: Some(home),
+            ..Self::furnish(node, pool, wanted).await
+        })
+    }
+
+    async fn furnish(node: Node, pool: PathBuf, wanted: [CreateVolumeRequest; 3]) -> Self {
         let mut client = Client::new(node.channel().await);
         let at = node.dir.path().join("at");
         fs::create_dir(&at).expect("the directory is new");
-        let wanted = [
-            calls::volume("tree", MIB),
-            calls::image("image", 16 * MIB, "ext4"),
-            calls::device("device", 16 * MIB),
-        ];
         let mut ids = Vec::new();
         for volume in wanted {
-            ids.push(
-                client
-                    .create(volume)
-                    .await
-                    .expect("there is room")
-                    .volume_id,
-            );
+            let made = client.create(volume).await.expect("there is room");
+            ids.push(made.volume_id);
         }
         let [tree, image, device] = ids.try_into().expect("three were made");
         let taken = client.snapshot("snapshot", &tree).await;
         let staged = at.join("staged");
-        let stage = client.stage(&tree, &staged, calls::mounted()).await;
+        let stage = NodeStageVolumeRequest {
+            volume_id: tree.clone(),
+            staging_target_path: calls::text(&staged),
+            volume_capability: Some(calls::mounted()),
+            secrets: [(ENCRYPTION_KEY.to_owned(), KEY.to_owned())].into(),
+            ..Default::default()
+        };
+        let stage = client.node.node_stage_volume(stage).await;
         stage.expect("it can be staged");
-        Some(Self {
+        Self {
             client,
             tree,
             image,
@@ -138,13 +185,11 @@ impl House {
             snapshot: taken.expect("there is room").snapshot_id,
             staged,
             at,
-            pool: match &data {
-                Some(data) => data.path().join("real/default"),
-                None => node.dir.path().join("data/default"),
-            },
+            pool,
             node,
-            _data: data,
-        })
+            home: None,
+            _data: None,
+        }
     }
 
     /// Makes all these calls, each of which must be answered as it says and change nothing.
@@ -152,38 +197,36 @@ impl House {
         let mut wrong = String::new();
         for case in cases {
             let before = self.state();
-            let answer = case.call.await;
-            let (code, message) = match &answer {
-                Ok(()) => (Code::Ok, ""),
-                Err(status) => (status.code(), status.message()),
-            };
-            let shown: String = message.chars().take(400).collect();
-            if code != case.code || !message.contains(case.word) {
-                let _ = writeln!(
-                    wrong,
-                    "{}\n  wanted {:?} {:?}\n  got {code:?} {shown}",
-                    case.what, case.code, case.word
-                );
-            }
-            if message.len() > 6000 {
-                let _ = writeln!(
-                    wrong,
-                    "{}\n  the message has {} bytes",
-                    case.what,
-                    message.len()
-                );
-            }
-            let after = self.state();
-            for change in before.symmetric_difference(&after) {
-                let _ = writeln!(wrong, "{}\n  changed {change}", case.what);
-            }
+            let what = case.what.clone();
+            wrong += &case.verdict().await;
+            wrong += &self.changes_since(&before, &what);
         }
         assert!(wrong.is_empty(), "{wrong}{}", self.node.log());
     }
 
+    /// The same, where to look at a pool takes long: what changed is looked for at the end.
+    pub(crate) async fn answers_all(&self, cases: Vec<Case>) {
+        let before = self.state();
+        let mut wrong = String::new();
+        for case in cases {
+            wrong += &case.verdict().await;
+        }
+        wrong += &self.changes_since(&before, "one of them");
+        assert!(wrong.is_empty(), "{wrong}{}", self.node.log());
+    }
+
+    fn changes_since(&self, before: &BTreeSet<String>, by: &str) -> String {
+        let after = self.state();
+        let changes = before.symmetric_difference(&after);
+        changes.fold(String::new(), |mut told, change| {
+            let _ = writeln!(told, "{by}\n  changed {change}");
+            told
+        })
+    }
+
     /// All that is there: the pool, the consumers' paths, and the mounts.
     fn state(&self) -> BTreeSet<String> {
-        let mut state = BTreeSet::new();
+        let mut state = self.home.as_ref().map(Home::details).unwrap_or_default();
         state.extend(tree_of(&self.pool));
         state.extend(tree_of(&self.at));
         for mount in Mounts::new(Gate::open())
@@ -196,6 +239,23 @@ impl House {
         }
         state
     }
+}
+
+/// The volumes of most houses.
+fn usual() -> [CreateVolumeRequest; 3] {
+    [
+        calls::volume("tree", MIB),
+        calls::image("image", 16 * MIB, "ext4"),
+        calls::device("device", 16 * MIB),
+    ]
+}
+
+fn may_mount() -> Option<()> {
+    let may = rustix::process::geteuid().is_root();
+    if !may {
+        support::skipped("bad input", "mounting needs root");
+    }
+    may.then_some(())
 }
 
 /// Everything beneath a directory.

@@ -79,8 +79,8 @@ impl Ground {
 }
 
 impl Home {
-    /// A pools file with one pool, named `pool`; one of folders is in the directory `place`, which is made.
-    pub(crate) fn pools(&self, place: &Path) -> String {
+    /// A pools file with one pool of this name; one of folders is in the directory `place`, which is made.
+    pub(crate) fn pools(&self, name: &str, place: &Path) -> String {
         let at = || {
             fs::create_dir_all(place).expect("the place can be written");
             format!("{{ path: {} }}", place.display())
@@ -91,14 +91,14 @@ impl Home {
             Self::Lvm(group) => format!("lvm: {}", group.pool()),
             Self::Zfs(tank) => format!("zfs: {{ dataset: {} }}", tank.dataset()),
         };
-        format!("pools: [{{ name: pool, {kind} }}]")
+        format!("pools: [{{ name: {name}, {kind} }}]")
     }
 
     /// The pool in that file.
     pub(crate) fn pool(&self, place: &Path) -> config::Kind {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let file = directory.path().join("pools.yaml");
-        fs::write(&file, self.pools(place)).expect("the directory can be written");
+        fs::write(&file, self.pools("pool", place)).expect("the directory can be written");
         let pools = config::Pools::read(&file).expect("it is a pools file");
         pools.pools[0].kind.clone()
     }
@@ -131,6 +131,25 @@ impl Home {
             Self::Lvm(group) => group.contents(),
             Self::Zfs(tank) => tank.contents(),
         }
+    }
+
+    /// The same, with all that is known of it where that is little: sizes, and records.
+    #[allow(dead_code, reason = "few tests look so closely")]
+    pub(crate) fn details(&self) -> BTreeSet<String> {
+        let listed = match self {
+            Self::Memory | Self::Folders { .. } => return BTreeSet::new(),
+            Self::Lvm(group) => {
+                let fields = "lv_name,lv_size,lv_tags";
+                run("lvs", ["--noheadings", "--options", fields, &group.name])
+            }
+            Self::Zfs(tank) => {
+                let fields = "name,volsize,refquota,dev.orlop:volume,dev.orlop:snapshot";
+                let dataset = tank.dataset();
+                run("zfs", ["list", "-Hr", "-tall", "-o", fields, &dataset])
+            }
+        };
+        let listed = listed.expect("the pool is there");
+        listed.lines().map(str::to_owned).collect()
     }
 
     /// Whether a pool here is a folder, in which people can have their hands.
