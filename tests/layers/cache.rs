@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use orlop::layers::metrics::Metrics;
-use orlop::layers::{self, Doors as Sockets, Settings};
+use orlop::layers::settings::Settings;
+use orlop::layers::{self, Doors as Sockets};
 use prometheus_client::registry::Registry;
 use reqwest::{Client, Response};
 use tempfile::TempDir;

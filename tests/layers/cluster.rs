@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use orlop::layers::homes::{Above, above};
 use orlop::layers::members::Member;
+use orlop::layers::members::homes::{Above, above};
 use tempfile::TempDir;
 
 use crate::cache::{Cache, Doors, Seen, eventually, settings};
@@ -92,7 +92,7 @@ impl Cluster {
         };
         let members: Vec<_> = self.addresses.iter().zip(&self.zones).map(member).collect();
         let seed = digest
-            .parse::<orlop::layers::digest::Digest>()
+            .parse::<orlop::layers::image::digest::Digest>()
             .expect("a digest")
             .seed();
         let mut at = members[0].clone();

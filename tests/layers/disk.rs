@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use orlop::host::command::Command;
-use orlop::layers::digest::Digest;
+use orlop::layers::image::digest::Digest;
 
 use crate::cache::{Cache, Seen, client, eventually, noise, settings};
 use crate::clients::tool;

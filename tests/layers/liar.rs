@@ -8,7 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use orlop::layers::digest::ChunkSum;
+use orlop::layers::image::digest::ChunkSum;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
