@@ -119,7 +119,7 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let upstream = Arc::new(registries(&settings)?);
+    let upstream = Arc::new(registries(&settings, metrics.clone())?);
     let runtime = Runtime::new(
         settings.content.clone(),
         settings.containerd.clone(),
@@ -218,7 +218,7 @@ fn peers(settings: &Settings, trust: &Trust, doors: &Doors) -> Result<Arc<Peers>
     Ok(Arc::new(peers))
 }
 
-fn registries(settings: &Settings) -> Result<Upstream> {
+fn registries(settings: &Settings, metrics: Arc<Metrics>) -> Result<Upstream> {
     let tokens = settings.credentials.as_deref().map(Tokens::read);
     let bases = settings.upstreams.iter().map(|pair| {
         let (name, url) = pair
@@ -227,7 +227,7 @@ fn registries(settings: &Settings) -> Result<Upstream> {
         Ok((name.to_owned(), url.to_owned()))
     });
     let tokens = tokens.transpose()?.unwrap_or_default();
-    let upstream = Upstream::new(bases.collect::<Result<_>>()?, tokens);
+    let upstream = Upstream::new(bases.collect::<Result<_>>()?, tokens, metrics);
     let upstream = upstream.context("setting up the client for registries")?;
     let bytes = settings.upstream_mib_per_second.map(|mib| mib << 20);
     Ok(upstream.at_most(settings.upstream_requests_per_second, bytes))

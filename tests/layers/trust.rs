@@ -76,7 +76,7 @@ async fn nodes_with_certificates_share_one_fetch_and_refuse_all_others() {
     let seen = cluster.all_get(&[0, 1, 2], &path).await;
 
     assert!(seen.iter().all(|seen| seen.bytes() == layer));
-    assert_eq!(upstream.asked(&["GET", &digest]).len(), 1);
+    cluster.fetched_once(&upstream, &layer);
     let plain = format!("http://{}/v1/hello", cluster.address(0));
     reqwest::get(plain)
         .await

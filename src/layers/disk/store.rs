@@ -21,6 +21,7 @@ pub struct Store {
     quota: u64,
     used: Arc<AtomicU64>,
     sequence: AtomicU64,
+    evicted: AtomicU64,
     pinned: Mutex<HashSet<Digest>>,
 }
 
@@ -52,6 +53,7 @@ impl Store {
             quota,
             used: Arc::default(),
             sequence: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
             pinned: Mutex::default(),
         };
         let aside = root.join("partial");
@@ -150,6 +152,11 @@ impl Store {
         self.quota
     }
 
+    /// How many blobs were dropped to make room.
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
     /// The bytes of all blobs that are here or have a file to arrive in.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
@@ -221,6 +228,7 @@ impl Store {
                 break;
             }
             if self.remove(&old.digest) {
+                self.evicted.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(digest = %old.digest, size = old.size, "dropped a blob to make room");
             }
         }

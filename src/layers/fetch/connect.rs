@@ -46,7 +46,7 @@ impl Fetches {
                     Err(_) if here_only => self.holders().forget(from, &ask.digest),
                     Err(Trouble::Gone(why)) => {
                         tracing::warn!(peer = %from, why, "a home does not answer");
-                        peers.members.avoid(from);
+                        self.avoid(from);
                         ask.via.push(from);
                     }
                     // The home asked without the client's credentials, or can not keep the blob: we can do better.

@@ -186,7 +186,7 @@ impl Filling {
                 Ok(News::Alive | News::Size(_)) => {}
                 // What it vouched for may be wrong, and nobody can tell which part of it.
                 Ok(News::Broken(why)) => {
-                    peers.members.avoid(home);
+                    self.fetches.avoid(home);
                     return Lost::All(why);
                 }
                 Ok(News::Miss(status, _)) => return Lost::Peer(format!("it answered {status}")),
@@ -274,7 +274,7 @@ impl Filling {
             Err(trouble) => {
                 self.swarm.failed(pick.chunk, from);
                 if let Trouble::Gone(_) = trouble {
-                    peers.members.avoid(from);
+                    self.fetches.avoid(from);
                 }
                 Ok(())
             }
@@ -296,13 +296,13 @@ impl Filling {
             Err(refused @ Refused::NotTheBlob(_)) => {
                 // The home vouched for the sums; who wakes up now must not ask it again.
                 if let Some(home) = home {
-                    self.blame(home);
+                    self.fetches.ban(home);
                 }
                 Err(Lost::All(refused.to_string()))
             }
             Err(Refused::Wrong(_)) => {
                 self.swarm.failed(at, from);
-                self.blame(from);
+                self.fetches.ban(from);
                 if Some(from) == home {
                     return Err(Lost::Peer("it sent wrong bytes".to_owned()));
                 }
@@ -317,21 +317,12 @@ impl Filling {
         peers.is_some_and(|peers| !peers.members.shuns(holder))
     }
 
-    fn blame(&self, from: SocketAddr) {
-        if let Some(peers) = &self.peers {
-            peers.members.ban(from);
-            self.fetches.metrics().banned();
-        }
-    }
-
     /// Turns away from a home, or holder, that failed.
     fn leave(&mut self, from: SocketAddr, why: &str) {
         self.ask.via.push(from);
         tracing::warn!(digest = %self.ask.digest, peer = %from, why, "lost a peer, others go on");
         self.fetches.holders().forget(from, &self.ask.digest);
-        if let Some(peers) = &self.peers {
-            peers.members.avoid(from);
-        }
+        self.fetches.avoid(from);
     }
 }
 

@@ -5,6 +5,7 @@ pub mod fill;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OnceCell};
@@ -59,13 +60,15 @@ pub struct Fetches {
 impl Fetches {
     /// With nothing open.
     pub fn new(sources: Sources, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self {
+        let fetches = Arc::new(Self {
             sources,
             metrics,
             holders: Holders::default(),
             kept: Notify::new(),
             open: Mutex::default(),
-        })
+        });
+        fetches.metrics.watch(&fetches);
+        fetches
     }
 
     /// The blob, of which the first chunk is ready; the rest may still be arriving.
@@ -165,6 +168,22 @@ impl Fetches {
         &self.metrics
     }
 
+    /// Does not ask a peer for a while, because it did not answer.
+    pub fn avoid(&self, peer: SocketAddr) {
+        if let Some(peers) = self.peers() {
+            peers.members.avoid(peer);
+            self.metrics.silent();
+        }
+    }
+
+    /// Does not ask a peer for long, because it sent a wrong byte.
+    pub fn ban(&self, peer: SocketAddr) {
+        if let Some(peers) = self.peers() {
+            peers.members.ban(peer);
+            self.metrics.banned();
+        }
+    }
+
     fn cell(&self, digest: &Digest) -> Cell {
         let mut open = self.open();
         if open.len() >= MOST_OPEN {
@@ -208,13 +227,14 @@ impl Fetches {
         if let Some(offer) = &ask.offer {
             swarm.accept(offer);
         }
-        let filled = swarm.clone();
+        let (filled, failing) = (swarm.clone(), self.clone());
         tokio::spawn(async move {
             let blob = filled.blob.clone();
             match fill(self.clone(), ask, filled, feed).await {
                 Ok(()) => self.keep(blob, partial).await,
                 Err(why) => {
                     tracing::warn!(digest = %blob.digest(), why, "a fetch failed");
+                    failing.metrics.failed();
                     blob.break_off(&why);
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use crate::layers::blob::Blob;
 use crate::layers::disk::runtime::Runtime;
 use crate::layers::fetch::Fetches;
 use crate::layers::image::digest::Digest;
+use crate::layers::metrics::Sink;
 use crate::layers::miss::Miss;
 use crate::layers::upstream::flow::{Ask, Flow};
 
@@ -50,7 +52,10 @@ async fn send(
     let mut attempts = 0;
     while at < range.end {
         let chunk = blob.chunk_of(at);
-        if let Err(why) = blob.ready(chunk).await {
+        let asked = Instant::now();
+        let ready = blob.ready(chunk).await;
+        fetches.metrics().waited(asked.elapsed());
+        if let Err(why) = ready {
             attempts += 1;
             if attempts > ATTEMPTS {
                 return Err(why.to_string());
@@ -67,9 +72,11 @@ async fn send(
         let read = tokio::task::spawn_blocking(move || source.read(piece)).await;
         let read = read.map_err(|panic| panic.to_string())?;
         let bytes = read.map_err(|error| error.to_string())?;
+        let len = bytes.len();
         if pieces.send(Ok(bytes)).await.is_err() {
             break;
         }
+        fetches.metrics().sent(Sink::Client, len);
     }
     Ok(())
 }

@@ -278,7 +278,7 @@ async fn ask_home(
     match peers.resolve(home.address, name, via).await {
         Ok(resolved) => Some(Ok(resolved)),
         Err(Trouble::Gone(_)) => {
-            peers.members.avoid(home.address);
+            fetches.avoid(home.address);
             None
         }
         // The home asked without the client's credentials.

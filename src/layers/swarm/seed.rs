@@ -21,6 +21,7 @@ use crate::layers::blob::Standing;
 use crate::layers::blob::bitmap::Bitmap;
 use crate::layers::fetch::Fetches;
 use crate::layers::image::digest::Digest;
+use crate::layers::metrics::Sink;
 use crate::layers::mirror::answer;
 use crate::layers::mirror::http::Mirror;
 use crate::layers::mirror::tags::{By, Name};
@@ -230,6 +231,7 @@ async fn send(mirror: &Mirror, swarm: &Swarm, chunk: usize, limit: Duration) -> 
     let Ok(Ok(bytes)) = reading.await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
+    mirror.fetches.metrics().sent(Sink::Peer, bytes.len());
     let mut headers = vec![(CHUNK, chunk.to_string())];
     headers.extend(sum.map(|sum| (SUM, sum.to_string())));
     let mut response = answer::json_body(Vec::new(), "application/octet-stream");

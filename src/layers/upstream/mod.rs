@@ -4,7 +4,7 @@ pub mod flow;
 pub mod token;
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::http::header::{ACCEPT, AUTHORIZATION, RANGE};
@@ -14,6 +14,7 @@ use reqwest::{Client, Response};
 use self::flow::Ask;
 use self::token::{Authorization, Tokens};
 use crate::layers::image::name::Repository;
+use crate::layers::metrics::Metrics;
 use crate::layers::miss::Miss;
 use crate::layers::pace::Pace;
 
@@ -40,6 +41,7 @@ pub struct Upstream {
     requests: Pace,
     bytes: Pace,
     held_off: Mutex<HashMap<String, Instant>>,
+    metrics: Arc<Metrics>,
 }
 
 /// One request upstream.
@@ -59,7 +61,11 @@ pub struct Request<'a> {
 
 impl Upstream {
     /// A client for all registries; `bases` says where one is, if not at `https://<its name>`.
-    pub fn new(bases: HashMap<String, String>, tokens: Tokens) -> reqwest::Result<Self> {
+    pub fn new(
+        bases: HashMap<String, String>,
+        tokens: Tokens,
+        metrics: Arc<Metrics>,
+    ) -> reqwest::Result<Self> {
         // A second call finds the provider installed, which is what it wants.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
@@ -74,6 +80,7 @@ impl Upstream {
             requests: Pace::default(),
             bytes: Pace::default(),
             held_off: Mutex::default(),
+            metrics,
         })
     }
 
@@ -188,7 +195,14 @@ impl Upstream {
             .headers(headers)
             .send();
         // A body may take as long as it likes while it moves; its headers may not.
-        let response = match tokio::time::timeout(SILENCE, sent).await {
+        let answered = tokio::time::timeout(SILENCE, sent).await;
+        let status = answered
+            .as_ref()
+            .ok()
+            .and_then(|answer| answer.as_ref().ok());
+        self.metrics
+            .asked(status.map(|answer| answer.status().as_u16()));
+        let response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 return Err(Miss::Unavailable(format!(
