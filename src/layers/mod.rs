@@ -53,7 +53,7 @@ use self::metrics::Metrics;
 use self::mirror::grants::Grants;
 use self::mirror::http::{self, Mirror};
 use self::mirror::tags::Tags;
-use self::pace::Pace;
+use self::pace::Egress;
 use self::people::{admin, import};
 use self::settings::Settings;
 use self::swarm::peers::Peers;
@@ -139,7 +139,10 @@ pub async fn serve(
         runtime,
         peers,
         upstream,
-        egress: Pace::of(settings.peers_mib_per_second.map(|mib| mib << 20)),
+        egress: Egress::of(
+            settings.peers_mib_per_second.map(|mib| mib << 20),
+            settings.peer_mib_per_second.map(|mib| mib << 20),
+        ),
     };
     let fetches = Fetches::new(sources, metrics);
     let fresh_for = Duration::from_secs(settings.tag_seconds);

@@ -51,6 +51,9 @@ pub struct Settings {
     /// Give no more MiB a second to all peers together; whoever would have to wait long asks another.
     #[arg(long, env = "ORLOP_LAYERS_PEERS_MIB", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub peers_mib_per_second: Option<u64>,
+    /// Give no more MiB a second to any one peer.
+    #[arg(long, env = "ORLOP_LAYERS_PEER_MIB", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub peer_mib_per_second: Option<u64>,
     /// Credentials for registries, in the form of Docker's config.json.
     #[arg(long, env = "ORLOP_LAYERS_CREDENTIALS")]
     pub credentials: Option<PathBuf>,

@@ -54,6 +54,7 @@ pub(crate) fn settings(upstream: &Upstream, folder: PathBuf) -> Settings {
         upstream_mib_per_second: None,
         upstream_requests_per_second: None,
         peers_mib_per_second: None,
+        peer_mib_per_second: None,
         credentials: None,
         content: None,
         containerd: None,

@@ -18,7 +18,7 @@ use crate::layers::disk::store::{Partial, Store};
 use crate::layers::image::digest::Digest;
 use crate::layers::metrics::{Metrics, Source};
 use crate::layers::miss::Miss;
-use crate::layers::pace::Pace;
+use crate::layers::pace::Egress;
 use crate::layers::swarm::Swarm;
 use crate::layers::swarm::holders::Holders;
 use crate::layers::swarm::peers::Peers;
@@ -44,7 +44,7 @@ pub struct Sources {
     /// The registries.
     pub upstream: Arc<Upstream>,
     /// How fast bytes go to other nodes.
-    pub egress: Pace,
+    pub egress: Egress,
 }
 
 /// All blobs that are open, whole or arriving, and where to get others.

@@ -156,7 +156,8 @@ impl Peers {
         digest: &Digest,
         at: usize,
     ) -> Result<Chunk, Trouble> {
-        let url = self.url(holder, format_args!("{digest}/chunks/{at}"));
+        let me = self.members.me().address;
+        let url = self.url(holder, format_args!("{digest}/chunks/{at}/{me}"));
         let chunk = self.chunk_of(self.client.get(url), |_| {}).await?;
         chunk
             .filter(|chunk| chunk.at == at)

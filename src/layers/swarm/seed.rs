@@ -43,7 +43,7 @@ pub fn router(mirror: Arc<Mirror>) -> Router {
     Router::new()
         .route("/v1/{digest}/join", post(join))
         .route("/v1/{digest}/next/{from}", post(next))
-        .route("/v1/{digest}/chunks/{chunk}", get(chunk))
+        .route("/v1/{digest}/chunks/{chunk}/{from}", get(chunk))
         .route("/v1/hello", get(hello))
         .route("/v1/held", post(held))
         .route("/v1/tag", post(tag))
@@ -198,14 +198,14 @@ async fn next(
     };
     match tokio::time::timeout(PATIENCE, waiting).await {
         // It was promised to this one, and others are told so.
-        Ok(Some(chunk)) => send(&mirror, &swarm, chunk, PATIENCE * 2).await,
+        Ok(Some(chunk)) => send(&mirror, &swarm, chunk, from, PATIENCE * 2).await,
         _ => StatusCode::NO_CONTENT.into_response(),
     }
 }
 
 async fn chunk(
     State(mirror): State<Arc<Mirror>>,
-    Path((digest, chunk)): Path<(Digest, usize)>,
+    Path((digest, chunk, from)): Path<(Digest, usize, SocketAddr)>,
 ) -> Response {
     let Some(swarm) = mirror.fetches.here(&digest) else {
         return StatusCode::NOT_FOUND.into_response();
@@ -213,17 +213,23 @@ async fn chunk(
     let mut progress = swarm.blob.progress();
     let here = async { progress.wait_for(|now| now.have.has(chunk)).await.is_ok() };
     match tokio::time::timeout(PATIENCE, here).await {
-        Ok(true) => send(&mirror, &swarm, chunk, PATIENCE / 2).await,
+        Ok(true) => send(&mirror, &swarm, chunk, from, PATIENCE / 2).await,
         _ => StatusCode::NO_CONTENT.into_response(),
     }
 }
 
 /// Sends a chunk, unless that would have to wait for longer than `limit`.
-async fn send(mirror: &Mirror, swarm: &Swarm, chunk: usize, limit: Duration) -> Response {
+async fn send(
+    mirror: &Mirror,
+    swarm: &Swarm,
+    chunk: usize,
+    to: SocketAddr,
+    limit: Duration,
+) -> Response {
     let blob = swarm.blob.clone();
     let span = blob.span(chunk);
     let egress = &mirror.fetches.sources.egress;
-    if !egress.take_soon(span.end - span.start, limit).await {
+    if !egress.take_soon(to, span.end - span.start, limit).await {
         return StatusCode::NO_CONTENT.into_response();
     }
     let sum = blob.progress().borrow().sums[chunk];
