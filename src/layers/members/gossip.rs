@@ -1,33 +1,19 @@
-//! Finding the members of the cluster: gossip over UDP (SWIM), seeded by names that resolve to some of them.
+//! Finding the members of the cluster: gossip over UDP, seeded by names that resolve to some of them.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
-use foca::{AccumulatingRuntime, Config, Foca, NoCustomBroadcast, PostcardCodec, Timer};
-use rand::rngs::StdRng;
+use anyhow::Result;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Member, Members};
+use super::Members;
+use super::protocol::Protocol;
 
-/// How often the seeds are asked again, so that a cluster that was split finds together.
-const SEEDING: Duration = Duration::from_secs(10);
-/// The same while a node knows nobody.
-const LONELY: Duration = Duration::from_millis(500);
-/// More addresses of the seeds than this are not asked.
-const MOST_SEEDS: usize = 5;
-type Swim = Foca<Member, PostcardCodec, StdRng, NoCustomBroadcast>;
-
-/// The protocol, its timers and its socket.
+/// The protocol and its socket.
 struct Gossip {
-    swim: Swim,
-    runtime: AccumulatingRuntime<Member>,
-    timers: BTreeMap<(Instant, u64), Timer<Member>>,
-    turn: u64,
+    protocol: Protocol,
     socket: UdpSocket,
     members: Arc<Members>,
 }
@@ -42,130 +28,72 @@ impl Members {
         seeds: Vec<String>,
         shutdown: CancellationToken,
     ) -> Result<()> {
-        let mut gossip = Gossip::new(socket, self);
+        let mut gossip = Gossip {
+            protocol: Protocol::new(self.me().clone(), rand::make_rng()),
+            socket,
+            members: self,
+        };
         let mut packet = vec![0; 1 << 16];
         let mut seeding = Instant::now();
         loop {
-            let timer = gossip.timers.keys().next().map_or(seeding, |(at, _)| *at);
+            let timer = gossip.protocol.next().unwrap_or(seeding);
             tokio::select! {
-                () = shutdown.cancelled() => return gossip.leave().await,
-                () = tokio::time::sleep_until(seeding) => {
-                    gossip.announce(&seeds).await;
-                    let lonely = gossip.members.heard.borrow().is_empty();
-                    seeding = Instant::now() + if lonely { LONELY } else { SEEDING };
+                () = shutdown.cancelled() => {
+                    let left = gossip.protocol.leave(Instant::now());
+                    gossip.act().await;
+                    return left;
                 }
-                () = tokio::time::sleep_until(timer) => gossip.fire().await,
+                () = tokio::time::sleep_until(seeding) => {
+                    let found = resolve(&seeds).await;
+                    let now = Instant::now();
+                    seeding = now + gossip.protocol.seed(found, now);
+                }
+                () = tokio::time::sleep_until(timer) => gossip.protocol.wake(Instant::now()),
                 received = gossip.socket.recv_from(&mut packet) => match received {
-                    Ok((len, _)) => gossip.hear(&packet[..len]).await,
+                    Ok((len, _)) => gossip.protocol.hear(&packet[..len], Instant::now()),
                     Err(error) => tracing::debug!(%error, "a peer is not there to hear our gossip"),
                 },
             }
+            gossip.act().await;
         }
     }
 }
 
 impl Gossip {
-    fn new(socket: UdpSocket, members: Arc<Members>) -> Self {
-        let size = NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN);
-        let swim = Foca::new(
-            members.me().clone(),
-            Config::new_lan(size),
-            rand::make_rng(),
-            PostcardCodec,
-        );
-        Self {
-            swim,
-            runtime: AccumulatingRuntime::new(),
-            timers: BTreeMap::new(),
-            turn: 0,
-            socket,
-            members,
-        }
-    }
-
-    async fn hear(&mut self, packet: &[u8]) {
-        if let Err(error) = self.swim.handle_data(packet, &mut self.runtime) {
-            tracing::debug!(%error, "heard gossip that makes no sense");
-        }
-        self.act().await;
-    }
-
-    async fn fire(&mut self) {
-        let now = Instant::now();
-        while let Some(first) = self.timers.first_entry() {
-            if first.key().0 > now {
-                break;
-            }
-            let timer = first.remove();
-            if let Err(error) = self.swim.handle_timer(timer, &mut self.runtime) {
-                tracing::debug!(%error, "a timer of the gossip makes no sense");
-            }
-            self.act().await;
-        }
-    }
-
-    async fn announce(&mut self, seeds: &[String]) {
-        let mut found = Vec::new();
-        for seed in seeds {
-            match tokio::net::lookup_host(seed).await {
-                Ok(addresses) => found.extend(addresses),
-                Err(error) => tracing::debug!(seed, %error, "a seed does not resolve"),
-            }
-        }
-        found.sort_unstable();
-        found.dedup();
-        found.retain(|address| *address != self.members.me().address);
-        for address in found.into_iter().take(MOST_SEEDS) {
-            let seed = Member {
-                address,
-                zone: String::new(),
-                generation: 0,
-            };
-            if let Err(error) = self.swim.announce(seed, &mut self.runtime) {
-                tracing::debug!(%address, %error, "a seed was not asked");
-            }
-            self.act().await;
-        }
-    }
-
-    async fn leave(mut self) -> Result<()> {
-        let left = self.swim.leave_cluster(&mut self.runtime);
-        self.act().await;
-        left.context("leaving the gossip")
-    }
-
-    /// Does what the protocol decided: sends, sets timers, tells who is there.
+    /// Does what the protocol decided: sends, and tells who is there.
     async fn act(&mut self) {
-        while let Some((to, packet)) = self.runtime.to_send() {
+        while let Some((to, packet)) = self.protocol.to_send() {
             // The protocol expects losses.
-            let _ = self.socket.send_to(&packet, to.address).await;
+            let _ = self.socket.send_to(&packet, to).await;
         }
-        let now = Instant::now();
-        while let Some((after, timer)) = self.runtime.to_schedule() {
-            self.turn += 1;
-            self.timers.insert((now + after, self.turn), timer);
-        }
-        let mut changed = false;
-        while let Some(news) = self.runtime.to_notify() {
-            tracing::debug!(?news, "gossip");
-            changed = true;
-        }
-        if changed {
-            let known: Vec<Member> = self
-                .swim
-                .iter_members()
-                .map(|member| member.id().clone())
-                .collect();
+        if let Some(known) = self.protocol.news() {
             tracing::info!(others = known.len(), "the cluster changed");
             self.members.heard.send_replace(known.into());
         }
     }
 }
 
+/// All addresses that the seeds stand for.
+async fn resolve(seeds: &[String]) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    for seed in seeds {
+        match tokio::net::lookup_host(seed).await {
+            Ok(addresses) => found.extend(addresses),
+            Err(error) => tracing::debug!(seed, %error, "a seed does not resolve"),
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 #[cfg(test)]
 mod tests {
-    use super::homes::Above;
+    use std::time::Duration;
+
     use super::*;
+    use crate::layers::members::Member;
+    use crate::layers::members::homes::Above;
 
     async fn node(seeds: &[String], shutdown: &CancellationToken) -> Arc<Members> {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");

@@ -2,6 +2,7 @@
 
 pub mod gossip;
 pub mod homes;
+pub mod protocol;
 pub mod prove;
 pub mod trust;
 
