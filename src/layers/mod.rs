@@ -178,6 +178,7 @@ fn meet(
         return Ok(());
     };
     tokio::spawn(prove::keep_proving(peers.clone(), shutdown.clone()));
+    tokio::spawn(prove::keep_asking_for_keys(peers.clone(), shutdown.clone()));
     let members = peers.members.clone();
     tokio::spawn(members.gossip(doors.gossip, settings.seeds.clone(), shutdown.clone()));
     tokio::spawn(holders::announce(

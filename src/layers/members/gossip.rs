@@ -48,9 +48,10 @@ impl Members {
                     let now = Instant::now();
                     seeding = now + gossip.protocol.seed(found, now);
                 }
+                waited = gossip.members.keys.learned() => gossip.send(waited).await,
                 () = tokio::time::sleep_until(timer) => gossip.protocol.wake(Instant::now()),
                 received = gossip.socket.recv_from(&mut packet) => match received {
-                    Ok((len, _)) => gossip.protocol.hear(&packet[..len], Instant::now()),
+                    Ok((len, from)) => gossip.hear(&packet[..len], from),
                     Err(error) => tracing::debug!(%error, "a peer is not there to hear our gossip"),
                 },
             }
@@ -60,12 +61,27 @@ impl Members {
 }
 
 impl Gossip {
+    fn hear(&mut self, sealed: &[u8], from: SocketAddr) {
+        if let Some(packet) = self.members.keys.open(sealed) {
+            self.protocol.hear(packet, Instant::now());
+        } else {
+            tracing::debug!(%from, "heard gossip that is not sealed for this node");
+        }
+    }
+
+    async fn send(&self, packets: Vec<(SocketAddr, impl AsRef<[u8]>)>) {
+        for (to, packet) in packets {
+            if let Some(sealed) = self.members.keys.seal(to, packet.as_ref()) {
+                // The protocol expects losses.
+                let _ = self.socket.send_to(&sealed, to).await;
+            }
+        }
+    }
+
     /// Does what the protocol decided: sends, and tells who is there.
     async fn act(&mut self) {
-        while let Some((to, packet)) = self.protocol.to_send() {
-            // The protocol expects losses.
-            let _ = self.socket.send_to(&packet, to).await;
-        }
+        let packets: Vec<_> = std::iter::from_fn(|| self.protocol.to_send()).collect();
+        self.send(packets).await;
         if let Some(known) = self.protocol.news() {
             tracing::info!(others = known.len(), "the cluster changed");
             self.members.heard.send_replace(known.into());
@@ -130,6 +146,13 @@ mod tests {
         let second = node(&seeds, &shutdown).await;
         let leaving = CancellationToken::new();
         let third = node(&seeds, &leaving).await;
+
+        // What they wanted to say to each other waits for this.
+        for one in [&first, &second, &third] {
+            for other in [&first, &second, &third] {
+                one.keys.learn(other.me().address, other.keys.own().clone());
+            }
+        }
 
         for node in [&first, &second, &third] {
             sees(node, 2).await;

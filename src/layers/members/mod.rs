@@ -2,6 +2,7 @@
 
 pub mod gossip;
 pub mod homes;
+pub mod keys;
 pub mod protocol;
 pub mod prove;
 pub mod trust;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::homes::{Above, above, homes};
+use self::keys::Keys;
 
 /// How long a member that did not answer is not asked, whatever the gossip says.
 const AVOIDED: Duration = Duration::from_secs(10);
@@ -43,6 +45,8 @@ pub struct Members {
     /// Those of them who proved to be what the gossip says.
     known: watch::Sender<Arc<[Member]>>,
     shunned: Mutex<HashMap<SocketAddr, Instant>>,
+    /// What the gossip is sealed with.
+    pub keys: Keys,
 }
 
 impl Member {
@@ -86,6 +90,7 @@ impl Members {
             heard: watch::Sender::new(Arc::new([])),
             known: watch::Sender::new(Arc::new([])),
             shunned: Mutex::default(),
+            keys: Keys::default(),
         })
     }
 

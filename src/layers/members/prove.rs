@@ -43,6 +43,26 @@ pub async fn keep_proving(peers: Arc<Peers>, shutdown: CancellationToken) {
     }
 }
 
+/// Until `shutdown`, asks those for their keys for whom there is gossip, and of whom the gossip itself does not tell yet.
+pub async fn keep_asking_for_keys(peers: Arc<Peers>, shutdown: CancellationToken) {
+    let keys = &peers.members.keys;
+    while let Some(lacking) = shutdown.run_until_cancelled(keys.lacking()).await {
+        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        let mut asking = JoinSet::new();
+        for address in lacking {
+            let (peers, slots) = (peers.clone(), slots.clone());
+            asking.spawn(async move {
+                let _slot = slots.acquire().await;
+                if let Err(trouble) = peers.hello(address).await {
+                    tracing::debug!(peer = %address, %trouble, "a node does not hand over its key");
+                    peers.members.keys.forget(address);
+                }
+            });
+        }
+        while asking.join_next().await.is_some() {}
+    }
+}
+
 /// Asks each of these who it is.
 fn ask(peers: &Arc<Peers>, members: impl Iterator<Item = Member>) -> JoinSet<Option<Member>> {
     let slots = Arc::new(Semaphore::new(AT_ONCE));

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use super::Offer;
-use super::wire::{CHUNK, Join, News, Offered, Resolved, SUM, miss};
+use super::wire::{CHUNK, Hello, Join, News, Offered, Resolved, SUM, miss};
 use crate::layers::blob::bitmap::Bitmap;
 use crate::layers::image::digest::{ChunkSum, Digest};
 use crate::layers::members::trust::Trust;
@@ -215,7 +215,7 @@ impl Peers {
         Ok(Lines::of(response))
     }
 
-    /// Who answers at an address.
+    /// Who answers at an address; the key that it hands over is kept.
     pub async fn hello(&self, address: SocketAddr) -> Result<Member, Trouble> {
         // Few of those who are asked are needed soon.
         let request = self.client.get(self.url(address, "hello"));
@@ -223,7 +223,10 @@ impl Peers {
         let answer = tokio::time::timeout(SILENCE, answer)
             .await
             .map_err(gone)??;
-        serde_json::from_slice(&answer.bytes().await.map_err(gone)?).map_err(gone)
+        let hello = serde_json::from_slice(&answer.bytes().await.map_err(gone)?);
+        let Hello { member, key } = hello.map_err(gone)?;
+        self.members.keys.learn(address, key);
+        Ok(member)
     }
 
     fn url(&self, peer: SocketAddr, what: impl std::fmt::Display) -> String {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::wire::{CHUNK, Join, News, Offered, Resolved, SUM, as_text};
+use super::wire::{CHUNK, Hello, Join, News, Offered, Resolved, SUM, as_text};
 use super::{Offer, Swarm};
 use crate::layers::blob::Standing;
 use crate::layers::blob::bitmap::Bitmap;
@@ -251,8 +251,11 @@ async fn send(
 }
 
 async fn hello(State(mirror): State<Arc<Mirror>>) -> Response {
-    let me = mirror.fetches.peers().map(|peers| peers.members.me());
-    let text = serde_json::to_vec(&me).unwrap_or_default();
+    let hello = mirror.fetches.peers().map(|peers| Hello {
+        member: peers.members.me().clone(),
+        key: peers.members.keys.own().clone(),
+    });
+    let text = serde_json::to_vec(&hello).unwrap_or_default();
     answer::json_body(text, "application/json")
 }
 

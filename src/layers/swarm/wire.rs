@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::image::digest::Digest;
 use crate::layers::image::name::Repository;
+use crate::layers::members::Member;
+use crate::layers::members::keys::Key;
 use crate::layers::miss::Miss;
 
 /// The header that tells which chunk an answer brings.
@@ -70,6 +72,15 @@ pub enum Resolved {
     Imported(Digest),
     /// It can not be had: a status, and a challenge or the seconds to wait.
     Miss(u16, Option<String>),
+}
+
+/// How a node answers for itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// Who it is.
+    pub member: Member,
+    /// What gossip for it is sealed with.
+    pub key: Key,
 }
 
 /// A miss as it travels between peers.
