@@ -20,6 +20,11 @@ manifests=deploy/kubernetes/orlop.yaml
 rendered=$(mktemp)
 trap 'rm -f "$rendered"' EXIT
 "$helm" lint --strict --quiet charts/orlop
+# And with all that is left out by default, once with each place for what is cached.
+for place in hostPath=/cache storageClass=orlop; do
+    "$helm" lint --strict --quiet charts/orlop --set "layers.enabled=true,layers.cache.$place,layers.credentialsSecret=s" \
+        --set networkPolicy.enabled=true,podMonitor.enabled=true,prometheusRule.enabled=true,dashboard.enabled=true
+done
 {
     echo "# Orlop in the namespace orlop, as charts/orlop gives it: kubectl apply --filename orlop.yaml"
     printf -- '---\napiVersion: v1\nkind: Namespace\nmetadata: { name: orlop, labels: { pod-security.kubernetes.io/enforce: privileged } }\n'

@@ -5,6 +5,7 @@ mod controller;
 mod demo;
 mod docker;
 mod doctor;
+mod enrolment;
 mod kubectl;
 mod kubelet;
 mod layers;

@@ -1,142 +1,65 @@
 //! The layer cache: a read-only registry mirror that takes each blob from upstream once, and passes on only bytes that
 //! are verified, while they are still arriving.
 //!
-//! The walk of one `GET`: `http` parses it into an [`Ask`](flow::Ask) → `fetch` finds the one [`Blob`](blob::Blob) of
-//! that digest, opening it from `store` or `runtime`, or letting `fill` get it: from its home (`homes`, `members`) and
-//! the [`Swarm`](swarm::Swarm) around it or, where this node is the home, by a [`Flow`](flow::Flow) from `upstream` →
-//! `relay` sends its chunks as they become ready → `store` keeps it. `seed` answers the other nodes.
+//! | folder | what belongs there |
+//! |---|---|
+//! | [`mirror`] | the door for the runtime: its requests, and who may have what |
+//! | [`fetch`] | getting a digest once, from whoever has it |
+//! | [`blob`] | one blob, whole or arriving, each of its chunks checked |
+//! | [`disk`] | our store, and the runtime's |
+//! | [`swarm`] | blobs between nodes: the door for peers, and talking to theirs |
+//! | [`members`] | who the nodes are: gossip, proof, homes |
+//! | [`upstream`] | the registries |
+//! | [`people`] | the door for the command line |
+//! | [`wiring`] | the files by which a runtime asks us |
+//! | [`image`] | names, digests, manifests, archives |
+//!
+//! The walk of one `GET`: [`mirror::http`] parses it into an [`Ask`](upstream::flow::Ask) → [`fetch`] finds the one
+//! [`Blob`](blob::Blob) of that digest, opening it from [`disk`], or letting [`fetch::fill`] get it: from its home
+//! ([`members::homes`]) and the [`Swarm`](swarm::Swarm) around it or, where this node is the home, by a
+//! [`Flow`](upstream::flow::Flow) from [`upstream`] → [`mirror::relay`] sends its chunks as they become ready →
+//! [`disk::store`] keeps it. [`swarm::seed`] answers the other nodes.
 
-pub mod admin;
-pub mod answer;
-pub mod archive;
-pub mod bitmap;
 pub mod blob;
-pub mod connect;
-pub mod content;
-pub mod digest;
+pub mod disk;
 pub mod fetch;
-pub mod fill;
-pub mod flow;
-pub mod gossip;
-pub mod grants;
-pub mod holders;
-pub mod homes;
-pub mod http;
-pub mod import;
-pub mod manifest;
+pub mod image;
 pub mod members;
 pub mod metrics;
+pub mod mirror;
 pub mod miss;
-pub mod name;
 pub mod pace;
-pub mod peers;
-pub mod prefetch;
-pub mod progress;
-pub mod prove;
-pub mod referrers;
-pub mod relay;
-pub mod runtime;
-pub mod seed;
-pub mod store;
+pub mod people;
+pub mod settings;
 pub mod swarm;
-pub mod tags;
-pub mod token;
-pub mod trust;
 pub mod upstream;
-pub mod wire;
 pub mod wiring;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
-use serde::Deserialize;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
+use self::disk::runtime::Runtime;
+use self::disk::store::Store;
 use self::fetch::{Fetches, Sources};
-use self::grants::Grants;
-use self::http::Mirror;
-use self::members::{Member, Members};
+use self::members::trust::Trust;
+use self::members::{Member, Members, prove};
 use self::metrics::Metrics;
-use self::pace::Pace;
-use self::peers::Peers;
-use self::runtime::Runtime;
-use self::store::Store;
-use self::tags::Tags;
-use self::token::Tokens;
-use self::trust::Trust;
+use self::mirror::grants::Grants;
+use self::mirror::http::{self, Mirror};
+use self::mirror::tags::Tags;
+use self::pace::Egress;
+use self::people::{admin, import};
+use self::settings::Settings;
+use self::swarm::peers::Peers;
+use self::swarm::{holders, seed};
 use self::upstream::Upstream;
-
-/// How the layer cache of one node is set up.
-#[derive(Clone, Debug, clap::Args, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Settings {
-    /// Where the runtime of this node asks for images.
-    #[arg(long, env = "ORLOP_LAYERS_LISTEN", default_value = "127.0.0.1:5052")]
-    pub listen: SocketAddr,
-    /// Where other nodes reach this one, over TCP and UDP; without it the node is alone.
-    #[arg(long, env = "ORLOP_LAYERS_PEER_LISTEN")]
-    pub peer_listen: Option<SocketAddr>,
-    /// The same address as the others see it, if it is not the one listened on.
-    #[arg(long, env = "ORLOP_LAYERS_ADVERTISE")]
-    pub advertise: Option<SocketAddr>,
-    /// Some of the other nodes: a static list, or the name of a headless service, each with its port.
-    #[arg(long = "peer", env = "ORLOP_LAYERS_PEERS", value_delimiter = ',')]
-    #[serde(default)]
-    pub seeds: Vec<String>,
-    /// The folder with `tls.crt`, `tls.key` and `ca.crt`, by which peers prove to be nodes; without it anyone is a peer.
-    #[arg(long, env = "ORLOP_LAYERS_CERTIFICATES", value_name = "FOLDER")]
-    pub certificates: Option<PathBuf>,
-    /// The zone of this node, whose border a blob should cross once.
-    #[arg(long, env = "ORLOP_LAYERS_ZONE", default_value = "")]
-    pub zone: String,
-    /// The folder for blobs and tags.
-    #[arg(
-        long,
-        env = "ORLOP_LAYERS_CACHE",
-        default_value = "/var/lib/orlop/layers"
-    )]
-    pub cache: PathBuf,
-    /// The most that the cache takes of the disk, in MiB; 0 keeps nothing.
-    #[arg(long, env = "ORLOP_LAYERS_QUOTA_MIB", default_value_t = 20_480)]
-    pub quota_mib: u64,
-    /// Where a registry is, if not at https and its own name: `NAME=URL`. Can be given several times.
-    #[arg(long = "upstream", value_name = "NAME=URL")]
-    #[serde(default)]
-    pub upstreams: Vec<String>,
-    /// Take no more MiB a second from all registries together.
-    #[arg(long, env = "ORLOP_LAYERS_UPSTREAM_MIB", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
-    pub upstream_mib_per_second: Option<u64>,
-    /// Ask all registries together no more often than this in a second.
-    #[arg(long, env = "ORLOP_LAYERS_UPSTREAM_REQUESTS", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    pub upstream_requests_per_second: Option<u64>,
-    /// Give no more MiB a second to all peers together; whoever would have to wait long asks another.
-    #[arg(long, env = "ORLOP_LAYERS_PEERS_MIB", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
-    pub peers_mib_per_second: Option<u64>,
-    /// Credentials for registries, in the form of Docker's config.json.
-    #[arg(long, env = "ORLOP_LAYERS_CREDENTIALS")]
-    pub credentials: Option<PathBuf>,
-    /// containerd's content folder, to read blobs from that the runtime of this node keeps already.
-    #[arg(long, env = "ORLOP_LAYERS_CONTENT")]
-    pub content: Option<PathBuf>,
-    /// containerd's socket, to make it forget half-written blobs that are wrong.
-    #[arg(long, env = "ORLOP_LAYERS_CONTAINERD")]
-    pub containerd: Option<PathBuf>,
-    /// The namespace of the runtime's images.
-    #[arg(long, default_value = "k8s.io")]
-    pub namespace: String,
-    /// Whoever reaches the mirror may have what is cached, without showing a right to it.
-    #[arg(long, env = "ORLOP_LAYERS_ANYONE")]
-    #[serde(default)]
-    pub anyone: bool,
-    /// For how many seconds a tag is believed before its registry is asked again.
-    #[arg(long, default_value_t = 10)]
-    pub tag_seconds: u64,
-}
+use self::upstream::token::Tokens;
 
 /// Runs the layer cache until `shutdown` is cancelled; its metrics are in `registry` when this returns. Requests that are under way then are finished.
 ///
@@ -196,7 +119,7 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let upstream = Arc::new(upstream(&settings)?);
+    let upstream = Arc::new(registries(&settings, metrics.clone())?);
     let runtime = Runtime::new(
         settings.content.clone(),
         settings.containerd.clone(),
@@ -216,7 +139,10 @@ pub async fn serve(
         runtime,
         peers,
         upstream,
-        egress: Pace::of(settings.peers_mib_per_second.map(|mib| mib << 20)),
+        egress: Egress::of(
+            settings.peers_mib_per_second.map(|mib| mib << 20),
+            settings.peer_mib_per_second.map(|mib| mib << 20),
+        ),
     };
     let fetches = Fetches::new(sources, metrics);
     let fresh_for = Duration::from_secs(settings.tag_seconds);
@@ -252,6 +178,7 @@ fn meet(
         return Ok(());
     };
     tokio::spawn(prove::keep_proving(peers.clone(), shutdown.clone()));
+    tokio::spawn(prove::keep_asking_for_keys(peers.clone(), shutdown.clone()));
     let members = peers.members.clone();
     tokio::spawn(members.gossip(doors.gossip, settings.seeds.clone(), shutdown.clone()));
     tokio::spawn(holders::announce(
@@ -295,7 +222,7 @@ fn peers(settings: &Settings, trust: &Trust, doors: &Doors) -> Result<Arc<Peers>
     Ok(Arc::new(peers))
 }
 
-fn upstream(settings: &Settings) -> Result<Upstream> {
+fn registries(settings: &Settings, metrics: Arc<Metrics>) -> Result<Upstream> {
     let tokens = settings.credentials.as_deref().map(Tokens::read);
     let bases = settings.upstreams.iter().map(|pair| {
         let (name, url) = pair
@@ -304,7 +231,7 @@ fn upstream(settings: &Settings) -> Result<Upstream> {
         Ok((name.to_owned(), url.to_owned()))
     });
     let tokens = tokens.transpose()?.unwrap_or_default();
-    let upstream = Upstream::new(bases.collect::<Result<_>>()?, tokens);
+    let upstream = Upstream::new(bases.collect::<Result<_>>()?, tokens, metrics);
     let upstream = upstream.context("setting up the client for registries")?;
     let bytes = settings.upstream_mib_per_second.map(|mib| mib << 20);
     Ok(upstream.at_most(settings.upstream_requests_per_second, bytes))

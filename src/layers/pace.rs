@@ -1,6 +1,8 @@
 //! How much may pass in a second.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -52,6 +54,50 @@ impl Pace {
     }
 }
 
+/// More peers than this are not remembered.
+const MOST_PEERS: usize = 10_000;
+
+/// How fast bytes go to other nodes: to all of them together, and to each.
+#[derive(Debug)]
+pub struct Egress {
+    all: Pace,
+    each: Option<u64>,
+    peers: Mutex<HashMap<SocketAddr, Arc<Pace>>>,
+}
+
+impl Egress {
+    /// So many bytes a second; as many as there are, if nothing.
+    pub fn of(all: Option<u64>, each: Option<u64>) -> Self {
+        Self {
+            all: Pace::of(all),
+            each,
+            peers: Mutex::default(),
+        }
+    }
+
+    /// Waits until so many bytes may go to a peer, unless that is not in this time: then none may, at once.
+    pub async fn take_soon(&self, to: SocketAddr, bytes: u64, limit: Duration) -> bool {
+        let asked = Instant::now();
+        self.peer(to).take_soon(bytes, limit).await
+            && self
+                .all
+                .take_soon(bytes, limit.saturating_sub(asked.elapsed()))
+                .await
+    }
+
+    fn peer(&self, peer: SocketAddr) -> Arc<Pace> {
+        if self.each.is_none() {
+            return Arc::default();
+        }
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if peers.len() >= MOST_PEERS && !peers.contains_key(&peer) {
+            peers.clear();
+        }
+        let new = || Arc::new(Pace::of(self.each));
+        peers.entry(peer).or_insert_with(new).clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +114,28 @@ mod tests {
         let turns = [turn(5000), turn(5000), turn(5000), turn(100), turn(5000)];
 
         assert_eq!(turns, [Some(0), Some(500), Some(1000), None, Some(1500)]);
+    }
+
+    #[tokio::test]
+    async fn a_greedy_peer_takes_nothing_from_another() {
+        let egress = Egress::of(None, Some(1000));
+        let [greedy, modest] = [1, 2].map(|port| ([127, 0, 0, 1], port).into());
+        let now = Duration::ZERO;
+
+        assert!(egress.take_soon(greedy, 60_000, now).await);
+
+        assert!(!egress.take_soon(greedy, 1, now).await);
+        assert!(egress.take_soon(modest, 1000, now).await);
+    }
+
+    #[tokio::test]
+    async fn all_peers_together_keep_to_their_rate() {
+        let egress = Egress::of(Some(1000), None);
+        let [one, other] = [1, 2].map(|port| ([127, 0, 0, 1], port).into());
+
+        assert!(egress.take_soon(one, 60_000, Duration::ZERO).await);
+
+        assert!(!egress.take_soon(other, 1, Duration::ZERO).await);
     }
 
     #[test]

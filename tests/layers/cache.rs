@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use orlop::layers::metrics::Metrics;
-use orlop::layers::{self, Doors as Sockets, Settings};
+use orlop::layers::settings::Settings;
+use orlop::layers::{self, Doors as Sockets};
 use prometheus_client::registry::Registry;
 use reqwest::{Client, Response};
 use tempfile::TempDir;
@@ -53,6 +54,7 @@ pub(crate) fn settings(upstream: &Upstream, folder: PathBuf) -> Settings {
         upstream_mib_per_second: None,
         upstream_requests_per_second: None,
         peers_mib_per_second: None,
+        peer_mib_per_second: None,
         credentials: None,
         content: None,
         containerd: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use orlop::host::command::{Command, Runner, Tools};
 use orlop::host::gate::Gate;
-use orlop::layers::digest::Digest;
+use orlop::layers::image::digest::Digest;
 use tempfile::TempDir;
 
 use crate::cache::{Cache, eventually, noise};

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use orlop::layers::homes::{Above, above};
 use orlop::layers::members::Member;
+use orlop::layers::members::homes::{Above, above};
 use tempfile::TempDir;
 
 use crate::cache::{Cache, Doors, Seen, eventually, settings};
@@ -92,7 +92,7 @@ impl Cluster {
         };
         let members: Vec<_> = self.addresses.iter().zip(&self.zones).map(member).collect();
         let seed = digest
-            .parse::<orlop::layers::digest::Digest>()
+            .parse::<orlop::layers::image::digest::Digest>()
             .expect("a digest")
             .seed();
         let mut at = members[0].clone();
@@ -104,6 +104,22 @@ impl Cluster {
             .iter()
             .position(|address| *address == at.address);
         home.expect("it is one of them")
+    }
+
+    /// Makes sure that these bytes came from upstream once, for all nodes.
+    ///
+    /// A node that takes another for dead is right to go there, too, and on a machine that stands still for seconds it
+    /// does: then this says so, and no more.
+    pub(crate) fn fetched_once(&self, upstream: &Upstream, bytes: &[u8]) {
+        let silences = |node: &Cache| node.metric("layers_silences_total");
+        if self.nodes.iter().any(|node| silences(node) != Some(0.0)) {
+            eprintln!(
+                "SKIPPED: whether one fetch is shared, because nodes took each other for dead: free this machine"
+            );
+            return;
+        }
+        assert_eq!(upstream.asked(&["GET", "/blobs/"]).len(), 1);
+        assert_eq!(upstream.sent(), bytes.len() as u64);
     }
 
     /// What these nodes answer to the same request at the same time.

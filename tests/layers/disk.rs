@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use orlop::host::command::Command;
-use orlop::layers::digest::Digest;
+use orlop::layers::image::digest::Digest;
 
 use crate::cache::{Cache, Seen, client, eventually, noise, settings};
 use crate::clients::tool;
@@ -66,6 +66,41 @@ async fn on_a_full_disk_blobs_are_passed_through_and_what_fits_is_kept() {
     assert!(!cache.file(&large_digest).exists());
     let partial = fs::read_dir(disk.0.path().join("partial")).expect("it is a folder");
     assert_eq!(partial.count(), 0);
+}
+
+#[tokio::test]
+async fn on_a_disk_that_became_read_only_what_is_kept_is_served_and_the_rest_passed_through() {
+    let Some(disk) = Disk::of_mib(32).await else {
+        return;
+    };
+    let upstream = Upstream::start().await;
+    let (kept, new) = (noise(3, 2 * MIB), noise(4, 2 * MIB));
+    let [kept_digest, new_digest] = [&kept, &new].map(|layer| upstream.blob("a/b", layer));
+    let folder = disk.0.path().join("cache");
+    fs::create_dir(&folder).expect("there is room");
+    let cache = Cache::start(settings(&upstream, folder.clone())).await;
+    assert!(cache.get(&path(&kept_digest)).await.bytes() == kept);
+    cache.kept(&kept_digest).await;
+
+    // A mount over the folder, as the files that are open hold the disk itself writable.
+    let over = |options: &[&str]| Command::new("mount").args(options).arg(&folder);
+    let bound = tool(over(&["--bind"]).arg(&folder)).await;
+    bound.expect("it is a folder");
+    let turned = tool(over(&["-o", "remount,bind,ro"])).await;
+    turned.expect("it is mounted");
+    let [old, passed] = [
+        cache.get(&path(&kept_digest)).await,
+        cache.get(&path(&new_digest)).await,
+    ];
+    let was_kept = cache.file(&new_digest).exists();
+    let mended = tool(Command::new("umount").arg(&folder)).await;
+    mended.expect("nobody is in it");
+    let again = cache.get(&path(&new_digest)).await;
+
+    assert!(old.bytes() == kept && passed.bytes() == new && again.bytes() == new);
+    assert_eq!(upstream.asked(&["GET", &kept_digest]).len(), 1);
+    assert!(!was_kept);
+    cache.kept(&new_digest).await;
 }
 
 #[tokio::test]

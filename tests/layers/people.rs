@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use orlop::host::command::Command;
-use orlop::layers::digest::Digest;
+use orlop::layers::image::digest::Digest;
 use serde_json::Value;
 
 use crate::cache::{Cache, eventually, noise, settings};

@@ -70,7 +70,7 @@ async fn containerd_pulls_by_the_mirror_and_without_it_when_it_is_gone() {
     assert_eq!(node.configure(&cache.url, &registry), [true]);
 
     first.fetch(&certs_d, &name).await.expect("it pulls");
-    let by_mirror = cache.metric("layers_received_bytes_total{source=\"Upstream\"}");
+    let by_mirror = cache.metric("layers_received_bytes_total{source=\"upstream\"}");
     drop(cache);
     let begun = Instant::now();
     second
@@ -107,7 +107,7 @@ async fn skopeo_pulls_by_the_mirror_and_without_it_when_it_is_gone() {
 
     let first = node.path("first");
     copy(&conf, name, &first).await.expect("it copies");
-    let by_mirror = cache.metric("layers_received_bytes_total{source=\"Upstream\"}");
+    let by_mirror = cache.metric("layers_received_bytes_total{source=\"upstream\"}");
     drop(cache);
     let second = node.path("second");
     copy(&conf, name, &second)

@@ -1,6 +1,7 @@
 //! `orlop node` as its surroundings see it: clients, systemd, the kubelet, and those who watch.
 
 mod health;
+mod layers;
 mod listing;
 mod monitoring;
 mod mounting;

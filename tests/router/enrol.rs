@@ -224,6 +224,46 @@ async fn a_node_gets_its_certificate_by_its_token_and_a_new_one_from_new_authori
 }
 
 #[tokio::test]
+async fn a_layer_cache_gets_the_certificate_of_its_node() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let mounted = Mounted::new(&server).await;
+    Objects::new(&mounted.kubernetes).add_node(0).await;
+    let _controller = controller(&server);
+    let authorities = mounted.authorities().await;
+    let token = mounted.token("orlop-node", "orlop", Some("a")).await;
+    let [folder, cache] = ["tls", "cache"].map(|name| mounted.dir.path().join(name));
+    #[expect(clippy::disallowed_methods, reason = "a test starts what it tests")]
+    let mut layers = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"))
+        .args(["layers", "--node-name", "a", "--listen", "127.0.0.1:0"])
+        .args(["--peer-listen", &format!("{HERE}:{PORT}")])
+        .args(["--enrol-at", &format!("https://{AT}")])
+        .arg("--enrol-token")
+        .arg(mounted.file("token", &token))
+        .arg("--enrol-ca")
+        .arg(authorities)
+        .arg("--certificates")
+        .arg(&folder)
+        .arg("--cache")
+        .arg(cache)
+        .spawn()
+        .expect("cargo built the binary");
+
+    let certified = || {
+        tls::Credentials::open(&folder)
+            .is_ok_and(|credentials| credentials.role() == tls::Role::Node("a".to_owned()))
+    };
+    crate::kubernetes::until(certified).await;
+    // Only who has its certificate listens for peers.
+    let listens = || std::net::TcpStream::connect((HERE, PORT)).is_ok();
+    crate::kubernetes::until(listens).await;
+
+    layers.kill().expect("it runs");
+    layers.wait().expect("it ends");
+}
+
+#[tokio::test]
 async fn nobody_else_gets_a_certificate() {
     let Some(server) = Server::start().await else {
         return;

@@ -15,9 +15,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::remote::{Cache, Remote};
 use crate::cli::client::Failed;
 use crate::cli::output::{Output, Shown, size};
-use crate::layers::admin::{Named, SIZE};
-use crate::layers::archive::{Archive, Blob, Place, names};
-use crate::layers::prefetch::{Order, Outcome, Step};
+use crate::layers::image::archive::{Archive, Blob, Place, names};
+use crate::layers::people::admin::{Named, SIZE};
+use crate::layers::people::prefetch::{Order, Outcome, Step};
 
 /// Bytes of a blob that go over the socket at a time.
 const PIECE: usize = 256 << 10;

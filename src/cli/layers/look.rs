@@ -8,8 +8,8 @@ use reqwest::Url;
 
 use super::remote::Remote;
 use crate::cli::output::{Output, Shown, size};
-use crate::layers::admin::{HeldBlob, Peer, Stats};
-use crate::layers::digest::Digest;
+use crate::layers::image::digest::Digest;
+use crate::layers::people::admin::{HeldBlob, Peer, Stats};
 
 #[derive(Args, Debug)]
 pub(super) struct Look {

@@ -10,7 +10,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::cli::client::Failed;
-use crate::layers::admin::SOCKET;
+use crate::layers::people::admin::SOCKET;
 
 /// Where the cache is.
 #[derive(Args, Clone, Debug)]

@@ -8,12 +8,11 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Uri;
 
 use super::{DRAIN_LIMIT, routes_for_router};
+use crate::cli::enrolment::Enrolment;
 use crate::csi;
 use crate::driver::Driver;
-use crate::enrol::Applicant;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{Credentials, Role};
 
@@ -33,23 +32,8 @@ pub(super) struct ForRouter {
     #[arg(long, env = "ORLOP_CERTIFICATES", value_name = "DIR")]
     certificates: Option<PathBuf>,
 
-    /// Have these certificates signed by a controller there, such as `https://orlop-controller.orlop.svc:9741`.
-    #[arg(
-        long,
-        env = "ORLOP_ENROL_AT",
-        value_name = "URL",
-        value_parser = enrol_at,
-        requires_all = ["certificates", "enrol_token", "enrol_ca"]
-    )]
-    enrol_at: Option<String>,
-
-    /// The file with the token of this node's service account, for the audience `orlop`.
-    #[arg(long, env = "ORLOP_ENROL_TOKEN", value_name = "FILE")]
-    enrol_token: Option<PathBuf>,
-
-    /// The file with the authorities by which a controller is believed.
-    #[arg(long, env = "ORLOP_ENROL_CA", value_name = "FILE")]
-    enrol_ca: Option<PathBuf>,
+    #[command(flatten)]
+    enrolment: Enrolment,
 }
 
 impl ForRouter {
@@ -65,7 +49,7 @@ impl ForRouter {
             shutdown.cancelled().await;
             return Ok(());
         };
-        let applicant = self.applicant(folder, driver.node());
+        let applicant = self.enrolment.applicant(folder, driver.node());
         if let Some(applicant) = &applicant {
             tokio::select! {
                 begun = applicant.begin() => begun?,
@@ -85,16 +69,6 @@ impl ForRouter {
             Some(applicant) => tokio::try_join!(serving, applicant.keep(stop)).map(drop),
         }
     }
-
-    fn applicant(&self, folder: &Path, node: &str) -> Option<Applicant> {
-        Some(Applicant::new(
-            self.enrol_at.clone()?,
-            self.enrol_token.clone()?,
-            self.enrol_ca.clone()?,
-            folder.to_owned(),
-            node.to_owned(),
-        ))
-    }
 }
 
 /// The credentials in a directory, which must be of the node of this name.
@@ -107,13 +81,4 @@ fn credentials(directory: &Path, node: &str) -> Result<Credentials> {
         directory.display()
     );
     Ok(credentials)
-}
-
-/// The `host:port` of a URL.
-fn enrol_at(text: &str) -> Result<String> {
-    let url: Uri = text.parse()?;
-    let plain = url.scheme_str() == Some("https") && matches!(url.path(), "" | "/");
-    let at = url.authority().filter(|at| plain && at.port().is_some());
-    let at = at.context("write it like https://orlop-controller.orlop.svc:9741")?;
-    Ok(at.as_str().to_owned())
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::Gate;
-use crate::layers::digest::Digest;
+use crate::layers::image::digest::Digest;
 
 /// The mode of a file that was not there before.
 const MODE: u32 = 0o644;

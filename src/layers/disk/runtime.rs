@@ -1,0 +1,189 @@
+//! The container runtime of this node: blobs that it keeps already, and half-written ones that stand in its way.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio_util::sync::CancellationToken;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+
+use crate::layers::image::digest::Digest;
+
+/// How long a call may take.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How often full ingests are looked for: one that is seen twice is not being committed, since containerd does that as
+/// soon as it is full.
+const ROUND: Duration = Duration::from_secs(5);
+/// What containerd puts before a digest to name the ingest of it (`remotes.MakeRefKey`).
+const KINDS: [&str; 4] = ["layer", "manifest", "index", "config"];
+
+/// containerd's content store on this node: a folder to read, and perhaps its socket.
+#[derive(Clone, Debug, Default)]
+pub struct Runtime {
+    blobs: Option<PathBuf>,
+    api: Option<Api>,
+}
+
+/// containerd's content service, in one of its namespaces.
+#[derive(Clone, Debug)]
+struct Api {
+    channel: Channel,
+    namespace: MetadataValue<tonic::metadata::Ascii>,
+}
+
+/// `containerd.services.content.v1.AbortRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct AbortRequest {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+/// `containerd.services.content.v1.ListStatusesRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListStatusesRequest {
+    #[prost(string, repeated, tag = "1")]
+    filters: Vec<String>,
+}
+
+/// `containerd.services.content.v1.ListStatusesResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListStatusesResponse {
+    #[prost(message, repeated, tag = "1")]
+    statuses: Vec<Ingest>,
+}
+
+/// `containerd.services.content.v1.Status`: a blob that containerd is writing.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Ingest {
+    #[prost(string, tag = "3")]
+    name: String,
+    #[prost(int64, tag = "4")]
+    offset: i64,
+    #[prost(int64, tag = "5")]
+    total: i64,
+}
+
+impl Runtime {
+    /// The content folder, which must hold `blobs/`, and the socket, of which nothing is asked yet.
+    pub fn new(content: Option<PathBuf>, socket: Option<PathBuf>, namespace: &str) -> Result<Self> {
+        let api = socket
+            .map(|socket| Api::new(&socket, namespace))
+            .transpose()?;
+        let blobs = content.map(|content| content.join("blobs"));
+        Ok(Self { blobs, api })
+    }
+
+    /// The blob's file, if the runtime keeps it. It can be read even after the runtime drops it.
+    pub fn find(&self, digest: &Digest) -> Option<File> {
+        File::open(self.blobs.as_ref()?.join(digest.path())).ok()
+    }
+
+    /// The blobs that the runtime keeps.
+    pub fn list(&self) -> Vec<Digest> {
+        let folder = self.blobs.as_ref().map(|blobs| blobs.join("sha256"));
+        let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+        let names = entries.into_iter().flatten().flatten();
+        names
+            .filter_map(|entry| {
+                format!("sha256:{}", entry.file_name().to_str()?)
+                    .parse()
+                    .ok()
+            })
+            .collect()
+    }
+
+    /// Makes containerd forget what it has written of a blob: some of it is wrong, and it would go on from there.
+    pub async fn abort(&self, digest: &Digest) {
+        let Some(api) = &self.api else { return };
+        for kind in KINDS {
+            match api.abort(format!("{kind}-{digest}")).await {
+                Ok(()) => {
+                    tracing::warn!(%digest, kind, "made containerd forget a half-written blob");
+                }
+                Err(status) if status.code() == Code::NotFound => {}
+                Err(status) => {
+                    tracing::warn!(%digest, %status, "containerd could not be told of wrong bytes");
+                }
+            }
+        }
+    }
+
+    /// Until `shutdown`, aborts every ingest that is full but was not committed: its bytes are wrong, whoever sent
+    /// them, and containerd up to 1.7 and 2.3 tries to commit it again at each pull instead of fetching it anew.
+    pub async fn keep_clean(self, shutdown: CancellationToken) {
+        let Some(api) = &self.api else { return };
+        let mut before = HashSet::new();
+        let mut rounds = tokio::time::interval(ROUND);
+        while shutdown.run_until_cancelled(rounds.tick()).await.is_some() {
+            match api.full_ingests().await {
+                Ok(full) => {
+                    for name in full.intersection(&before) {
+                        let aborted = api.abort(name.to_owned()).await;
+                        tracing::warn!(
+                            ingest = name,
+                            ?aborted,
+                            "aborted a full ingest that containerd did not commit"
+                        );
+                    }
+                    before = full;
+                }
+                Err(status) => tracing::debug!(%status, "containerd does not answer"),
+            }
+        }
+    }
+}
+
+impl Api {
+    fn new(socket: &std::path::Path, namespace: &str) -> Result<Self> {
+        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
+            .with_context(|| format!("{} is not a path of a socket", socket.display()))?;
+        let namespace = namespace
+            .parse()
+            .with_context(|| format!("{namespace:?} is not a namespace"))?;
+        Ok(Self {
+            channel: endpoint.timeout(LIMIT).connect_lazy(),
+            namespace,
+        })
+    }
+
+    async fn abort(&self, name: String) -> Result<(), Status> {
+        self.call::<_, ()>("Abort", AbortRequest { name }).await
+    }
+
+    async fn full_ingests(&self) -> Result<HashSet<String>, Status> {
+        let filters = Vec::new();
+        let answer: ListStatusesResponse = self
+            .call("ListStatuses", ListStatusesRequest { filters })
+            .await?;
+        let full = answer.statuses.into_iter();
+        let full = full.filter(|ingest| ingest.total > 0 && ingest.offset == ingest.total);
+        Ok(full.map(|ingest| ingest.name).collect())
+    }
+
+    async fn call<Q, A>(&self, method: &str, request: Q) -> Result<A, Status>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let path = format!("/containerd.services.content.v1.Content/{method}");
+        let path =
+            PathAndQuery::try_from(path).map_err(|error| Status::internal(error.to_string()))?;
+        let mut client = Grpc::new(self.channel.clone());
+        let ready = client.ready().await;
+        ready.map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut request = Request::new(request);
+        let namespace = self.namespace.clone();
+        request
+            .metadata_mut()
+            .insert("containerd-namespace", namespace);
+        let codec: ProstCodec<Q, A> = ProstCodec::default();
+        Ok(client.unary(request, path, codec).await?.into_inner())
+    }
+}

@@ -1,0 +1,340 @@
+//! Filling a blob that is not here: from its home and everybody around it or, where this node is the home, from those
+//! who hold it and from upstream; and from the next of them when one fails.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::Fetches;
+use super::connect::{Feed, MOST_HOMES};
+use crate::layers::blob::{Blob, Refused, Standing};
+use crate::layers::metrics::Source;
+use crate::layers::miss::Miss;
+use crate::layers::swarm::peers::{Chunk, NewsStream, Peers, Trouble};
+use crate::layers::swarm::wire::News;
+use crate::layers::swarm::{Pick, Swarm};
+use crate::layers::upstream::flow::{Ask, Flow};
+
+/// Requests that wait for whatever the home gives, for each blob.
+const TAKERS: usize = 2;
+/// Requests for chunks that others have, for each blob.
+const FETCHERS: usize = 6;
+/// A chunk that takes longer is asked from the home as well.
+const SLOW: Duration = Duration::from_secs(1);
+/// How long a new home waits to hear what the others have before it asks upstream.
+const TAKEOVER: Duration = Duration::from_millis(300);
+/// Why a blob does not come any more from where it came from.
+enum Lost {
+    /// That node failed; another may do.
+    Peer(String),
+    /// Nobody will do.
+    All(String),
+}
+
+/// One blob that is being filled.
+#[derive(Clone)]
+struct Filling {
+    fetches: Arc<Fetches>,
+    peers: Option<Arc<Peers>>,
+    ask: Ask,
+    swarm: Arc<Swarm>,
+}
+
+/// Fills the blob of `swarm`, from `feed` first; why not, if it can not be had.
+pub async fn fill(
+    fetches: Arc<Fetches>,
+    ask: Ask,
+    swarm: Arc<Swarm>,
+    mut feed: Feed,
+) -> Result<(), String> {
+    let mut filling = Filling {
+        peers: fetches.peers().cloned(),
+        fetches,
+        ask,
+        swarm,
+    };
+    for _ in 0..MOST_HOMES {
+        filling.swarm.start_over();
+        let (from, lost) = match feed {
+            Feed::Peer(from, news) => (Some(from), filling.follow(from, news).await),
+            Feed::Upstream(flow) => (None, filling.fetch_upstream(flow).await),
+        };
+        match (lost, from) {
+            (Ok(()), _) => return Ok(()),
+            (Err(Lost::Peer(why)), Some(from)) => filling.leave(from, &why),
+            (Err(Lost::Peer(why) | Lost::All(why)), _) => return Err(why),
+        }
+        let next = filling
+            .fetches
+            .connect(&mut filling.ask, Some(&filling.swarm))
+            .await;
+        feed = next.map_err(|miss| miss.to_string())?.1;
+    }
+    Err("too many homes failed".to_owned())
+}
+
+impl Filling {
+    /// From one home and all the others that it tells of, until the blob is whole.
+    async fn follow(&self, home: SocketAddr, news: NewsStream) -> Result<(), Lost> {
+        let mut workers = JoinSet::new();
+        workers.spawn(self.clone().listen(home, news));
+        for _ in 0..TAKERS {
+            workers.spawn(self.clone().take(home));
+        }
+        for _ in 0..FETCHERS {
+            workers.spawn(self.clone().fetch_placed(Some(home)));
+        }
+        tokio::select! {
+            whole = self.swarm.blob.whole() => whole.map_err(|why| Lost::All(why.to_string())),
+            Some(ended) = workers.join_next() => match ended {
+                Ok(lost) => Err(lost),
+                Err(panic) => Err(Lost::All(panic.to_string())),
+            },
+        }
+    }
+
+    /// From upstream what no peer has, and from those who offered it the rest.
+    async fn fetch_upstream(&self, mut flow: Option<Flow>) -> Result<(), Lost> {
+        let mut workers = JoinSet::new();
+        if flow.is_none() {
+            tokio::time::sleep(TAKEOVER).await;
+            for _ in 0..FETCHERS {
+                workers.spawn(self.clone().fetch_placed(None));
+            }
+        }
+        loop {
+            match self.swarm.blob.standing() {
+                Standing::Whole => return Ok(()),
+                Standing::Broken(why) => return Err(Lost::All(why.to_string())),
+                Standing::Arriving => {}
+            }
+            if let Some(gap) = self.swarm.gap(|holder| self.usable(holder)) {
+                let poured = self.pour(gap, flow.take()).await;
+                poured.map_err(Lost::All)?;
+                continue;
+            }
+            let mut changes = self.swarm.changes();
+            // A chunk that was asked for may fail, or its holder be banned: then there is a gap again.
+            let _ = tokio::time::timeout(TAKEOVER, changes.changed()).await;
+        }
+    }
+
+    /// The chunks of a gap from upstream, in order.
+    async fn pour(&self, gap: Range<usize>, flow: Option<Flow>) -> Result<(), String> {
+        let blob = &self.swarm.blob;
+        let mut flow = match flow {
+            Some(flow) => flow,
+            None => self.open(&gap).await.map_err(|miss| miss.to_string())?,
+        };
+        let mut buffer = Vec::new();
+        for at in gap {
+            let span = blob.span(at);
+            let len = usize::try_from(span.end - span.start).unwrap_or(usize::MAX);
+            while buffer.len() < len {
+                let Some(bytes) = flow.next().await.map_err(|miss| miss.to_string())? else {
+                    return Err("upstream ended early".to_owned());
+                };
+                self.fetches
+                    .metrics()
+                    .received(Source::Upstream, bytes.len());
+                buffer.extend_from_slice(&bytes);
+            }
+            let rest = buffer.split_off(len);
+            let chunk = std::mem::replace(&mut buffer, rest);
+            put(blob, at, chunk)
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn open(&self, gap: &Range<usize>) -> Result<Flow, Miss> {
+        let blob = &self.swarm.blob;
+        let start = blob.span(gap.start).start;
+        let end = Some(blob.span(gap.end - 1).end).filter(|end| start > 0 || *end < blob.size());
+        Flow::open(
+            self.fetches.upstream().clone(),
+            self.ask.clone(),
+            start,
+            end,
+        )
+        .await
+    }
+
+    /// Hears the news of the swarm.
+    async fn listen(self, home: SocketAddr, mut news: NewsStream) -> Lost {
+        let Some(peers) = &self.peers else {
+            return Lost::All("there are no peers".to_owned());
+        };
+        loop {
+            match news.next().await {
+                Ok(News::Sums(sums)) => {
+                    for (at, sum) in sums {
+                        if let Ok(sum) = sum.parse() {
+                            self.swarm.blob.learn(at, sum);
+                        }
+                    }
+                    self.swarm.wake();
+                }
+                Ok(News::Placed(mut placed)) => {
+                    placed.retain(|(_, holder)| *holder != peers.members.me().address);
+                    self.swarm.placed(&placed);
+                }
+                Ok(News::Alive | News::Size(_)) => {}
+                // What it vouched for may be wrong, and nobody can tell which part of it.
+                Ok(News::Broken(why)) => {
+                    self.fetches.avoid(home);
+                    return Lost::All(why);
+                }
+                Ok(News::Miss(status, _)) => return Lost::Peer(format!("it answered {status}")),
+                Err(trouble) => return Lost::Peer(trouble.to_string()),
+            }
+        }
+    }
+
+    /// Takes what the home gives.
+    async fn take(self, home: SocketAddr) -> Lost {
+        let Some(peers) = &self.peers else {
+            return Lost::All("there are no peers".to_owned());
+        };
+        loop {
+            let coming = self.swarm.coming();
+            let comes = |at| self.swarm.comes(at);
+            match peers.next(home, &self.ask.digest, &coming, comes).await {
+                Ok(None) => {}
+                Ok(Some(chunk)) => {
+                    if let Some(sum) = chunk.sum {
+                        self.swarm.blob.learn(chunk.at, sum);
+                    }
+                    let at = chunk.at;
+                    let put = self.put(home, Some(home), chunk).await;
+                    self.swarm.settled(at);
+                    if let Err(lost) = put {
+                        return lost;
+                    }
+                }
+                Err(trouble) => return Lost::Peer(trouble.to_string()),
+            }
+        }
+    }
+
+    /// Fetches what others have, and from the home what no other gives.
+    async fn fetch_placed(self, home: Option<SocketAddr>) -> Lost {
+        let mut changes = self.swarm.changes();
+        loop {
+            changes.mark_unchanged();
+            let Some(pick) = self
+                .swarm
+                .pick(home.is_some(), |holder| self.usable(holder))
+            else {
+                // The sender is as old as we are.
+                let _ = changes.changed().await;
+                continue;
+            };
+            let got = self.get(pick, home).await;
+            self.swarm.settled(pick.chunk);
+            if let Err(lost) = got {
+                return lost;
+            }
+        }
+    }
+
+    async fn get(&self, pick: Pick, home: Option<SocketAddr>) -> Result<(), Lost> {
+        let Some(peers) = &self.peers else {
+            return Err(Lost::All("there are no peers".to_owned()));
+        };
+        let ask =
+            |from| async move { (from, peers.chunk(from, &self.ask.digest, pick.chunk).await) };
+        let (from, got) = match (pick.holder, home) {
+            (Some(holder), None) => ask(holder).await,
+            (None, Some(home)) => ask(home).await,
+            (None, None) => return Ok(()),
+            (Some(holder), Some(home)) => {
+                let mut first = std::pin::pin!(ask(holder));
+                if let Ok(got) = tokio::time::timeout(SLOW, &mut first).await {
+                    got
+                } else {
+                    tokio::select! {
+                        got = &mut first => got,
+                        got = ask(home) => got,
+                    }
+                }
+            }
+        };
+        match got {
+            Ok(chunk) => self.put(from, home, chunk).await,
+            Err(trouble) if Some(from) == home => match trouble {
+                Trouble::Gone(why) => Err(Lost::Peer(why)),
+                // It is on its way to the home, too.
+                Trouble::Miss(_) => Ok(()),
+            },
+            Err(trouble) => {
+                self.swarm.failed(pick.chunk, from);
+                if let Trouble::Gone(_) = trouble {
+                    self.fetches.avoid(from);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        from: SocketAddr,
+        home: Option<SocketAddr>,
+        chunk: Chunk,
+    ) -> Result<(), Lost> {
+        let at = chunk.at;
+        self.fetches
+            .metrics()
+            .received(Source::Peer, chunk.bytes.len());
+        match put(&self.swarm.blob, at, chunk.bytes).await {
+            Ok(()) => Ok(()),
+            Err(refused @ Refused::NotTheBlob(_)) => {
+                // The home vouched for the sums; who wakes up now must not ask it again.
+                if let Some(home) = home {
+                    self.fetches.ban(home);
+                }
+                Err(Lost::All(refused.to_string()))
+            }
+            Err(Refused::Wrong(_)) => {
+                self.swarm.failed(at, from);
+                self.fetches.ban(from);
+                if Some(from) == home {
+                    return Err(Lost::Peer("it sent wrong bytes".to_owned()));
+                }
+                Ok(())
+            }
+            Err(refused @ Refused::Disk(_)) => Err(Lost::All(refused.to_string())),
+        }
+    }
+
+    fn usable(&self, holder: SocketAddr) -> bool {
+        let peers = self.peers.as_ref();
+        peers.is_some_and(|peers| !peers.members.shuns(holder))
+    }
+
+    /// Turns away from a home, or holder, that failed.
+    fn leave(&mut self, from: SocketAddr, why: &str) {
+        self.ask.via.push(from);
+        tracing::warn!(digest = %self.ask.digest, peer = %from, why, "lost a peer, others go on");
+        self.fetches.holders().forget(from, &self.ask.digest);
+        self.fetches.avoid(from);
+    }
+}
+
+/// Puts a chunk in, off the threads that serve connections.
+pub(in crate::layers) async fn put(
+    blob: &Arc<Blob>,
+    at: usize,
+    bytes: Vec<u8>,
+) -> Result<(), Refused> {
+    let blob = blob.clone();
+    let putting = tokio::task::spawn_blocking(move || blob.put(at, &bytes));
+    putting
+        .await
+        .unwrap_or_else(|panic| Err(Refused::Disk(std::io::Error::other(panic))))
+}

@@ -1,0 +1,195 @@
+//! The body of an answer: bytes that are verified, as they become ready, from whatever source is left.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::layers::blob::Blob;
+use crate::layers::disk::runtime::Runtime;
+use crate::layers::fetch::Fetches;
+use crate::layers::image::digest::Digest;
+use crate::layers::metrics::Sink;
+use crate::layers::miss::Miss;
+use crate::layers::upstream::flow::{Ask, Flow};
+
+/// Pieces that wait for a slow client, in each body.
+const AHEAD: usize = 2;
+/// How often a body looks for another source before it gives up.
+const ATTEMPTS: usize = 6;
+/// The bytes at the end of a blob that is passed through which stay back until the whole is right.
+const HELD_BACK: usize = 64 << 10;
+
+type Pieces = mpsc::Sender<Result<Bytes, String>>;
+
+/// The bytes `range` of a blob. When the blob breaks off, the rest comes from a new one that agrees with what was sent.
+pub fn body(fetches: Arc<Fetches>, ask: Ask, blob: Arc<Blob>, range: Range<u64>) -> Body {
+    let (pieces, body) = mpsc::channel(AHEAD);
+    tokio::spawn(async move {
+        let digest = ask.digest.clone();
+        if let Err(why) = send(&fetches, &ask, blob, range, &pieces).await {
+            tracing::warn!(%digest, why, "broke off an answer");
+            fetches.runtime().abort(&digest).await;
+            // A client that is gone does not mind.
+            let _ = pieces.send(Err(why)).await;
+        }
+    });
+    Body::from_stream(ReceiverStream::new(body))
+}
+
+async fn send(
+    fetches: &Arc<Fetches>,
+    ask: &Ask,
+    mut blob: Arc<Blob>,
+    range: Range<u64>,
+    pieces: &Pieces,
+) -> Result<(), String> {
+    let mut at = range.start;
+    let mut attempts = 0;
+    while at < range.end {
+        let chunk = blob.chunk_of(at);
+        let asked = Instant::now();
+        let ready = blob.ready(chunk).await;
+        fetches.metrics().waited(asked.elapsed());
+        if let Err(why) = ready {
+            attempts += 1;
+            if attempts > ATTEMPTS {
+                return Err(why.to_string());
+            }
+            let next = fetches.get(ask).await.map_err(|miss| miss.to_string())?;
+            if agree(&blob, &next, range.start..at).await? {
+                blob = next;
+            }
+            continue;
+        }
+        let piece = at..blob.span(chunk).end.min(range.end);
+        at = piece.end;
+        let source = blob.clone();
+        let read = tokio::task::spawn_blocking(move || source.read(piece)).await;
+        let read = read.map_err(|panic| panic.to_string())?;
+        let bytes = read.map_err(|error| error.to_string())?;
+        let len = bytes.len();
+        if pieces.send(Ok(bytes)).await.is_err() {
+            break;
+        }
+        fetches.metrics().sent(Sink::Client, len);
+    }
+    Ok(())
+}
+
+/// Makes sure that the bytes which were sent from `old` are those of `new`; not so if `new` breaks before it has them.
+async fn agree(old: &Blob, new: &Blob, sent: Range<u64>) -> Result<bool, String> {
+    if old.size() != new.size() {
+        return Err("two sources differ in the length".to_owned());
+    }
+    if sent.is_empty() {
+        return Ok(true);
+    }
+    for chunk in old.chunk_of(sent.start)..=old.chunk_of(sent.end - 1) {
+        if new.ready(chunk).await.is_err() {
+            return Ok(false);
+        }
+        let (was, is) = (
+            old.progress().borrow().sums[chunk],
+            new.progress().borrow().sums[chunk],
+        );
+        if was != is {
+            return Err("bytes that were sent turn out to be wrong".to_owned());
+        }
+    }
+    Ok(true)
+}
+
+/// A blob that can not be kept, straight from upstream: its length, if that is known, and all of its bytes, of which
+/// the last ones stay back until the whole is right.
+pub async fn pass_through(
+    fetches: &Fetches,
+    ask: &Ask,
+) -> Result<(Option<u64>, PassedThrough), Miss> {
+    let flow = Flow::open(fetches.upstream().clone(), ask.clone(), 0, None).await?;
+    Ok((flow.size(), PassedThrough(flow)))
+}
+
+/// A blob on its way from upstream to one client.
+#[derive(Debug)]
+pub struct PassedThrough(Flow);
+
+impl PassedThrough {
+    /// The bytes from `start` on and before `end`, or to the last.
+    pub fn body(mut self, runtime: Runtime, digest: Digest, start: u64, end: Option<u64>) -> Body {
+        let (pieces, body) = mpsc::channel(AHEAD);
+        tokio::spawn(async move {
+            let mut sum = digest.sum();
+            let mut back = Vec::new();
+            let mut at = 0;
+            let why = loop {
+                match self.0.next().await {
+                    Ok(Some(bytes)) => {
+                        sum.update(&bytes);
+                        back.extend_from_slice(clip(&bytes, at, start, end));
+                        at += bytes.len() as u64;
+                        let early = back.len().saturating_sub(HELD_BACK);
+                        let rest = back.split_off(early);
+                        let piece = Bytes::from(std::mem::replace(&mut back, rest));
+                        if !piece.is_empty() && pieces.send(Ok(piece)).await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(None) if sum.is(&digest) => {
+                        let _ = pieces.send(Ok(Bytes::from(back))).await;
+                        return;
+                    }
+                    Ok(None) => break "upstream sent wrong bytes".to_owned(),
+                    Err(miss) => break miss.to_string(),
+                }
+            };
+            tracing::warn!(%digest, why, "broke off an answer");
+            runtime.abort(&digest).await;
+            // A client that is gone does not mind.
+            let _ = pieces.send(Err(why)).await;
+        });
+        Body::from_stream(ReceiverStream::new(body))
+    }
+}
+
+/// The part of `bytes`, which begin at byte `at`, that lies between `start` and `end`.
+fn clip(bytes: &[u8], at: u64, start: u64, end: Option<u64>) -> &[u8] {
+    let len = bytes.len() as u64;
+    let from = start.saturating_sub(at).min(len);
+    let to = end
+        .map_or(len, |end| end.saturating_sub(at).min(len))
+        .max(from);
+    let index = |at: u64| usize::try_from(at).expect("it lies in a slice");
+    &bytes[index(from)..index(to)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob() -> Arc<Blob> {
+        let file = tempfile::tempfile().expect("there is room");
+        Blob::new(Digest::of(b"layer"), 5, file)
+    }
+
+    #[tokio::test]
+    async fn a_source_that_breaks_before_it_agrees_is_only_passed_over() {
+        let (old, new) = (blob(), blob());
+        old.put(0, b"layer").expect("it is right");
+        new.break_off("its home lied");
+
+        assert_eq!(agree(&old, &new, 0..5).await, Ok(false));
+    }
+
+    #[test]
+    fn a_piece_is_clipped_to_what_is_wanted() {
+        assert_eq!(clip(b"abcd", 10, 0, None), b"abcd");
+        assert_eq!(clip(b"abcd", 10, 11, Some(13)), b"bc");
+        assert_eq!(clip(b"abcd", 10, 20, None), b"");
+        assert_eq!(clip(b"abcd", 10, 0, Some(5)), b"");
+    }
+}

@@ -1,0 +1,296 @@
+//! The door for peers: they join the swarm of a blob, are given chunks, and fetch those that they know to be here.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::wire::{CHUNK, Hello, Join, News, Offered, Resolved, SUM, as_text};
+use super::{Offer, Swarm};
+use crate::layers::blob::Standing;
+use crate::layers::blob::bitmap::Bitmap;
+use crate::layers::fetch::Fetches;
+use crate::layers::image::digest::Digest;
+use crate::layers::metrics::Sink;
+use crate::layers::mirror::answer;
+use crate::layers::mirror::http::Mirror;
+use crate::layers::mirror::tags::{By, Name};
+use crate::layers::miss::Miss;
+use crate::layers::people::prefetch;
+use crate::layers::upstream::flow::{Ask, Kind};
+
+/// How often a joiner hears that we are there, at the least.
+const HEARTBEAT: Duration = Duration::from_millis(400);
+/// How long a request for a chunk waits for one.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the blob itself may take to be found, before a joiner is told to look elsewhere.
+const FINDING: Duration = Duration::from_secs(20);
+
+type Lines = mpsc::Sender<News>;
+
+/// The routes for peers.
+pub fn router(mirror: Arc<Mirror>) -> Router {
+    Router::new()
+        .route("/v1/{digest}/join", post(join))
+        .route("/v1/{digest}/next/{from}", post(next))
+        .route("/v1/{digest}/chunks/{chunk}/{from}", get(chunk))
+        .route("/v1/hello", get(hello))
+        .route("/v1/held", post(held))
+        .route("/v1/tag", post(tag))
+        .route("/v1/imported", post(imported))
+        .route("/v1/prefetch", post(prefetch::take))
+        .layer(axum::extract::DefaultBodyLimit::max(8 << 20))
+        .with_state(mirror)
+}
+
+async fn join(
+    State(mirror): State<Arc<Mirror>>,
+    Path(digest): Path<Digest>,
+    body: Bytes,
+) -> Response {
+    let Ok(join) = serde_json::from_slice::<Join>(&body) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let (lines, news) = mpsc::channel(4);
+    tokio::spawn(async move {
+        let find = find(&mirror.fetches, digest, join);
+        let Some(found) = beating(&lines, tokio::time::timeout(FINDING, find)).await else {
+            return;
+        };
+        match found.unwrap_or_else(|_| Err(Miss::Unavailable("it takes too long".to_owned()))) {
+            Ok(swarm) => tell(&swarm, &lines).await,
+            // A joiner that hung up does not mind.
+            Err(miss) => {
+                let (status, detail) = as_text(&miss);
+                _ = lines.send(News::Miss(status, detail)).await;
+            }
+        }
+    });
+    let lines = ReceiverStream::new(news).map(|news| {
+        let mut line = serde_json::to_vec(&news).unwrap_or_default();
+        line.push(b'\n');
+        Ok::<_, Infallible>(line)
+    });
+    Response::new(Body::from_stream(lines))
+}
+
+async fn find(fetches: &Arc<Fetches>, digest: Digest, join: Join) -> Result<Arc<Swarm>, Miss> {
+    if join.here_only {
+        return fetches.here(&digest).ok_or(Miss::NotFound);
+    }
+    let kind = if join.manifest {
+        Kind::Manifest
+    } else {
+        Kind::Blob
+    };
+    let offer = join.offer.and_then(|Offered { size, have, sums }| {
+        let count = crate::layers::blob::chunk_count(size);
+        let sums = sums
+            .into_iter()
+            .map(|(at, sum)| Some((at, sum.parse().ok()?)));
+        Some(Offer {
+            from: join.from,
+            size,
+            have: Bitmap::from_hex(&have, count)?,
+            sums: sums.collect::<Option<_>>()?,
+        })
+    });
+    let ask = Ask {
+        repository: join.repository,
+        kind,
+        digest,
+        authorization: None,
+        via: join.via,
+        offer: offer.map(Arc::new),
+    };
+    let swarm = fetches.swarm(&ask).await?;
+    if let Some(offer) = &ask.offer {
+        swarm.accept(offer);
+    }
+    Ok(swarm)
+}
+
+/// Waits for something while the joiner hears that we are there; nothing if it hung up.
+async fn beating<T>(lines: &Lines, awaited: impl Future<Output = T>) -> Option<T> {
+    let mut awaited = std::pin::pin!(awaited);
+    loop {
+        match tokio::time::timeout(HEARTBEAT, &mut awaited).await {
+            Ok(done) => return Some(done),
+            Err(_) => lines.send(News::Alive).await.ok()?,
+        }
+    }
+}
+
+/// Tells a joiner of each chunk that comes, and of each that is given away, until it hangs up.
+async fn tell(swarm: &Swarm, lines: &Lines) {
+    let mut progress = swarm.blob.progress();
+    let mut changes = swarm.changes();
+    let (mut told, mut placed) = (0, 0);
+    let mut news = vec![News::Size(swarm.blob.size())];
+    loop {
+        let standing = {
+            let now = progress.borrow_and_update();
+            let sum = |at: &usize| Some((*at, now.sums[*at]?.to_string()));
+            let sums: Vec<_> = now.order[told..].iter().filter_map(sum).collect();
+            told = now.order.len();
+            if !sums.is_empty() {
+                news.push(News::Sums(sums));
+            }
+            now.standing.clone()
+        };
+        changes.mark_unchanged();
+        let given = swarm.given_since(placed);
+        placed += given.len();
+        if !given.is_empty() {
+            news.push(News::Placed(given));
+        }
+        if let Standing::Broken(why) = standing {
+            news.push(News::Broken(why.to_string()));
+        }
+        for line in news.drain(..) {
+            let end = matches!(line, News::Broken(_));
+            if lines.send(line).await.is_err() || end {
+                return;
+            }
+        }
+        let change = async {
+            tokio::select! {
+                _ = progress.changed() => {}
+                _ = changes.changed() => {}
+            }
+        };
+        if beating(lines, change).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn next(
+    State(mirror): State<Arc<Mirror>>,
+    Path((digest, from)): Path<(Digest, SocketAddr)>,
+    coming: String,
+) -> Response {
+    let Some(swarm) = mirror.fetches.here(&digest) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let Some(coming) = Bitmap::from_hex(&coming, swarm.blob.chunks()) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let mut progress = swarm.blob.progress();
+    let waiting = async {
+        loop {
+            progress.borrow_and_update();
+            if let Some(chunk) = swarm.give(from, &coming) {
+                return Some(chunk);
+            }
+            progress.changed().await.ok()?;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, waiting).await {
+        // It was promised to this one, and others are told so.
+        Ok(Some(chunk)) => send(&mirror, &swarm, chunk, from, PATIENCE * 2).await,
+        _ => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+async fn chunk(
+    State(mirror): State<Arc<Mirror>>,
+    Path((digest, chunk, from)): Path<(Digest, usize, SocketAddr)>,
+) -> Response {
+    let Some(swarm) = mirror.fetches.here(&digest) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let mut progress = swarm.blob.progress();
+    let here = async { progress.wait_for(|now| now.have.has(chunk)).await.is_ok() };
+    match tokio::time::timeout(PATIENCE, here).await {
+        Ok(true) => send(&mirror, &swarm, chunk, from, PATIENCE / 2).await,
+        _ => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+/// Sends a chunk, unless that would have to wait for longer than `limit`.
+async fn send(
+    mirror: &Mirror,
+    swarm: &Swarm,
+    chunk: usize,
+    to: SocketAddr,
+    limit: Duration,
+) -> Response {
+    let blob = swarm.blob.clone();
+    let span = blob.span(chunk);
+    let egress = &mirror.fetches.sources.egress;
+    if !egress.take_soon(to, span.end - span.start, limit).await {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let sum = blob.progress().borrow().sums[chunk];
+    let reading = tokio::task::spawn_blocking(move || blob.read(blob.span(chunk)));
+    let Ok(Ok(bytes)) = reading.await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    mirror.fetches.metrics().sent(Sink::Peer, bytes.len());
+    let mut headers = vec![(CHUNK, chunk.to_string())];
+    headers.extend(sum.map(|sum| (SUM, sum.to_string())));
+    let mut response = answer::json_body(Vec::new(), "application/octet-stream");
+    for (name, value) in headers {
+        if let Ok(value) = value.try_into() {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    *response.body_mut() = bytes.into();
+    response
+}
+
+async fn hello(State(mirror): State<Arc<Mirror>>) -> Response {
+    let hello = mirror.fetches.peers().map(|peers| Hello {
+        member: peers.members.me().clone(),
+        key: peers.members.keys.own().clone(),
+    });
+    let text = serde_json::to_vec(&hello).unwrap_or_default();
+    answer::json_body(text, "application/json")
+}
+
+async fn held(State(mirror): State<Arc<Mirror>>, body: Bytes) -> StatusCode {
+    let Ok((from, digests)) = serde_json::from_slice::<(SocketAddr, Vec<Digest>)>(&body) else {
+        return StatusCode::BAD_REQUEST;
+    };
+    mirror.fetches.holders().note(from, digests);
+    StatusCode::NO_CONTENT
+}
+
+async fn imported(State(mirror): State<Arc<Mirror>>, body: Bytes) -> StatusCode {
+    let Ok((name, digest)) = serde_json::from_slice::<(Name, Option<Digest>)>(&body) else {
+        return StatusCode::BAD_REQUEST;
+    };
+    match digest {
+        Some(digest) => _ = mirror.tags.import(&name, &digest, false),
+        None => _ = mirror.tags.forget(&name),
+    }
+    StatusCode::NO_CONTENT
+}
+
+async fn tag(State(mirror): State<Arc<Mirror>>, body: Bytes) -> Response {
+    let Ok((name, via)) = serde_json::from_slice::<(Name, Vec<SocketAddr>)>(&body) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let found = mirror.tags.resolve(&mirror.fetches, &name, None, &via);
+    let answer = match found.await {
+        Ok(tag) if tag.by == By::Import => Resolved::Imported(tag.digest),
+        Ok(tag) => Resolved::Digest(tag.digest),
+        Err(miss) => {
+            let (status, detail) = as_text(&miss);
+            Resolved::Miss(status, detail)
+        }
+    };
+    let bytes = serde_json::to_vec(&answer).unwrap_or_default();
+    answer::json_body(bytes, "application/json")
+}
