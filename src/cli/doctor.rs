@@ -7,11 +7,12 @@ mod node;
 mod pools;
 mod redact;
 
+use std::borrow::Borrow;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::client::{Failed, Remote};
 use super::kubelet::Kubelet;
@@ -62,15 +63,15 @@ pub(super) struct Doctor {
 }
 
 /// One look, and what it found.
-#[derive(Debug, Serialize)]
-struct Finding {
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Finding {
     status: Status,
     check: String,
     found: String,
     advice: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     Ok,
@@ -92,15 +93,24 @@ impl Doctor {
             bundle::write(file, &self, &findings)?;
             eprintln!("orlop: read {} before you give it away", file.display());
         }
-        let count = |status| findings.iter().filter(|one| one.status == status).count();
-        let (exit, word, count) = match (count(Status::Bad), count(Status::Warn)) {
-            (0, 0) => return Ok(()),
-            (0, warnings) => (LOOK, "to look at", warnings),
-            (bad, _) => (1, "bad", bad),
-        };
-        let message = format!("{word}: {count} of {} checks", findings.len());
-        Err(Failed { message, exit }.into())
+        verdict(&findings)
     }
+}
+
+/// Fails as badly as the worst of these.
+pub(super) fn verdict<F: Borrow<Finding>>(all: &[F]) -> Result<()> {
+    let count = |status| {
+        all.iter()
+            .filter(|one| (*one).borrow().status == status)
+            .count()
+    };
+    let (exit, word, count) = match (count(Status::Bad), count(Status::Warn)) {
+        (0, 0) => return Ok(()),
+        (0, warnings) => (LOOK, "to look at", warnings),
+        (bad, _) => (1, "bad", bad),
+    };
+    let message = format!("{word}: {count} of {} checks", all.len());
+    Err(Failed { message, exit }.into())
 }
 
 impl Finding {
@@ -121,7 +131,7 @@ impl Finding {
         }
     }
 
-    fn bad(check: impl Into<String>, found: impl Into<String>, advice: &str) -> Self {
+    pub(super) fn bad(check: impl Into<String>, found: impl Into<String>, advice: &str) -> Self {
         Self {
             status: Status::Bad,
             ..Self::warn(check, found, advice)

@@ -1,15 +1,18 @@
 //! `kubectl orlop`: this binary, found by kubectl under the name `kubectl-orlop`, asks the pods of the chart.
 
-use std::fmt::Write as _;
+use std::borrow::Borrow;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Result, anyhow, ensure};
+use clap::{Parser, Subcommand};
+use serde::Serialize;
 
+use super::client;
 use super::controller::LEASE;
-use super::{client, output};
-use crate::host::command::{Command, Runner, Tools};
+use super::doctor::{self, Finding};
+use super::output::{Output, Shown};
+use crate::host::command::{self, Command, Runner, Tools};
 use crate::host::gate::Gate;
 
 /// What kubectl finds it by.
@@ -41,6 +44,9 @@ pub(super) struct Kubectl {
     #[arg(long, value_name = "NAME", global = true)]
     context: Option<String>,
 
+    #[command(flatten)]
+    output: Output,
+
     #[command(subcommand)]
     command: Question,
 }
@@ -48,41 +54,63 @@ pub(super) struct Kubectl {
 #[derive(Debug, Subcommand)]
 enum Question {
     /// List the pools of all nodes.
-    Pools(Format),
+    Pools,
     /// List the volumes of all nodes.
-    Volumes(Format),
+    Volumes,
     /// List the volumes that no `PersistentVolume` names.
-    Orphans(Format),
+    Orphans,
     /// Let each node look whether it has what it needs.
+    #[command(after_help = doctor::EXIT_CODES)]
     Doctor,
 }
 
-#[derive(Args, Debug)]
-struct Format {
-    /// How to print: table, json, yaml or name.
-    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
-    output: String,
+/// What the doctor found on a node.
+#[derive(Debug, Serialize)]
+struct OnNode {
+    node: String,
+    #[serde(flatten)]
+    finding: Finding,
+}
+
+impl Borrow<Finding> for OnNode {
+    fn borrow(&self) -> &Finding {
+        &self.finding
+    }
+}
+
+impl Shown for OnNode {
+    const COLUMNS: &'static [&'static str] = &["NODE", "STATUS", "CHECK", "FOUND"];
+
+    fn name(&self) -> &str {
+        &self.node
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let mut cells = self.finding.cells();
+        cells.insert(0, self.node.clone());
+        cells
+    }
 }
 
 impl Kubectl {
     pub(super) fn run(self) -> ExitCode {
-        match self.answer().and_then(|text| output::print(&text)) {
+        match self.answer() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => client::fail(&error),
         }
     }
 
-    fn answer(&self) -> Result<String> {
+    fn answer(&self) -> Result<()> {
         match &self.command {
-            Question::Pools(format) => self.ask_leader(&["pool", "ls"], format),
-            Question::Volumes(format) => self.ask_leader(&["volume", "ls"], format),
-            Question::Orphans(format) => self.ask_leader(&["volume", "ls", "--orphans"], format),
+            Question::Pools => self.ask_leader(&["pool", "ls"]),
+            Question::Volumes => self.ask_leader(&["volume", "ls"]),
+            Question::Orphans => self.ask_leader(&["volume", "ls", "--orphans"]),
             Question::Doctor => self.ask_nodes(),
         }
     }
 
-    /// Asks the controller that leads: it alone knows of orphans, and as much as the others of all else.
-    fn ask_leader(&self, question: &[&str], format: &Format) -> Result<String> {
+    /// Lets the controller that leads answer: it alone knows of orphans, and as much as the others of all else.
+    fn ask_leader(&self, question: &[&str]) -> Result<()> {
         let lease = format!("lease/{LEASE}");
         let holder = ["get", &lease, "--output=jsonpath={.spec.holderIdentity}"];
         let leader = run(&self.kubectl(&holder))?;
@@ -97,29 +125,47 @@ impl Kubectl {
             !leader.is_empty() && run(&self.kubectl(&phase))? == "Running",
             "no controller leads now: ask again in a moment"
         );
-        let format = format!("--output={}", format.output);
+        let format = self.output.argument();
         let exec = ["exec", &leader, "--container=orlop", "--", "orlop"];
-        run(&self.kubectl(&[&exec, question, &[&*format]].concat()))
+        Err(command::replace_by(
+            &self.kubectl(&[&exec, question, &[&*format]].concat()),
+        ))
     }
 
-    /// Asks each node, with its name above its answer.
-    fn ask_nodes(&self) -> Result<String> {
+    /// Prints what the doctor finds on each node, and fails as badly as the worst of it.
+    fn ask_nodes(&self) -> Result<()> {
         let nodes = [
             "get",
             "pods",
             "--selector=app.kubernetes.io/name=orlop,app.kubernetes.io/component=node",
             r#"--output=jsonpath={range .items[*]}{.metadata.name}{"\t"}{.spec.nodeName}{"\n"}{end}"#,
         ];
-        let mut text = String::new();
+        let mut all = Vec::new();
         for line in run(&self.kubectl(&nodes))?.lines() {
             let (pod, node) = line.split_once('\t').unwrap_or((line, line));
-            let exec = ["exec", pod, "--container=orlop", "--", "orlop", "doctor"];
-            // What it finds to be bad is an answer as well.
-            let command = self.kubectl(&exec).accept(1).accept(5);
-            let found = run(&command.with_errors())?;
-            writeln!(text, "{node}:\n{found}")?;
+            let findings = self.doctor_in(pod).unwrap_or_else(|error| {
+                let advice = "see whether it runs: `kubectl describe pod`";
+                vec![Finding::bad("answer", format!("{pod}: {error:#}"), advice)]
+            });
+            let on_node = |finding| OnNode {
+                node: node.to_owned(),
+                finding,
+            };
+            all.extend(findings.into_iter().map(on_node));
         }
-        Ok(text)
+        self.output.list(&all)?;
+        doctor::verdict(&all)
+    }
+
+    fn doctor_in(&self, pod: &str) -> Result<Vec<Finding>> {
+        let exec = ["exec", pod, "--container=orlop", "--", "orlop", "doctor"];
+        let command = self.kubectl(&[&exec, &["--output=json"][..]].concat());
+        // What it finds to be bad is an answer as well.
+        let found = run(&command.accept(1).accept(5).with_errors())?;
+        // What follows are the errors, without which nothing would say why there are no findings.
+        let mut values = serde_json::Deserializer::from_str(&found).into_iter();
+        let findings = values.next().and_then(Result::ok);
+        findings.ok_or_else(|| anyhow!("{}", found.trim()))
     }
 
     fn kubectl(&self, args: &[&str]) -> Command {

@@ -56,6 +56,13 @@ pub(super) trait Shown: Serialize {
 }
 
 impl Output {
+    /// As a command line has it.
+    pub(super) fn argument(self) -> String {
+        let format = self.format.to_possible_value();
+        let name = format.as_ref().map_or("table", |value| value.get_name());
+        format!("--output={name}")
+    }
+
     /// Prints a list.
     pub(super) fn list<S: Shown>(self, all: &[S]) -> Result<()> {
         match self.format {

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, mpsc};
@@ -160,6 +160,29 @@ pub trait Runner: Send + Sync {
     }
 }
 
+/// Becomes the command, in place of this process: what it prints, and how it ends, is for whoever started us. Its limit
+/// does not count. Comes back, with why, only if it can not be started.
+pub fn replace_by(command: &Command) -> anyhow::Error {
+    could_not_start(process(command).exec(), command)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this module is the one door through which processes start"
+)]
+fn process(command: &Command) -> std::process::Command {
+    let mut process = std::process::Command::new(&command.program);
+    process.args(&command.args);
+    process
+}
+
+fn could_not_start(error: io::Error, command: &Command) -> anyhow::Error {
+    let program = command.program.display();
+    anyhow::Error::from(error).context(format!(
+        "`{command}` could not be started: is {program} installed?"
+    ))
+}
+
 /// How long commands take, in seconds, by the tool that runs.
 pub type Durations = Family<Tool, Histogram, fn() -> Histogram>;
 
@@ -247,17 +270,12 @@ pub(super) fn start(gate: &Gate, command: &Command) -> Result<Running> {
     if command.changes {
         gate.pass(command)?;
     }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this module is the one door through which processes start"
-    )]
-    let mut process = std::process::Command::new(&command.program);
+    let mut process = process(command);
     if let Some(User { uid, gid }) = command.user {
         process.uid(uid).gid(gid).current_dir("/");
         process.env_clear().env("PATH", PATH);
     }
     let child = process
-        .args(&command.args)
         .env("LC_ALL", "C")
         .envs(command.settings.iter().copied())
         .stdin(if command.input.bytes().is_empty() && !command.attended {
@@ -269,12 +287,7 @@ pub(super) fn start(gate: &Gate, command: &Command) -> Result<Running> {
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
-        .with_context(|| {
-            format!(
-                "`{command}` could not be started: is {} installed?",
-                command.program.display()
-            )
-        })?;
+        .map_err(|error| could_not_start(error, command))?;
     Ok(Running {
         child,
         command: command.clone(),
