@@ -8,7 +8,7 @@ missing=
 # tool:package
 demo="mkfs.ext4:e2fsprogs"
 test="$demo dockerd:docker.io busybox:busybox-static mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs setfacl:acl setfattr:attr containerd:containerd skopeo:skopeo chromedriver:chromium-driver prometheus:prometheus"
-cluster="runc:runc containerd:containerd dockerd:docker.io mmdebstrap:mmdebstrap nft:nftables iptables:iptables busybox:busybox-static mkfs.xfs:xfsprogs"
+cluster="runc:runc containerd:containerd dockerd:docker.io mmdebstrap:mmdebstrap nft:nftables iptables:iptables busybox:busybox-static mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs"
 case ${1:-} in demo) pairs=$demo ;; test) pairs=$test ;; cluster) pairs=$cluster ;; *) echo "usage: $0 demo|test|cluster" >&2 && exit 2 ;; esac
 for pair in $pairs; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"

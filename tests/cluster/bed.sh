@@ -125,7 +125,7 @@ control_plane() { # PID 1 of the cluster
 		--service-account-key-file=pki/sa.key --service-account-signing-key-file=pki/sa.key \
 		--audit-policy-file="$here/audit.yaml" --audit-log-path="$BED/log/audit.log" \
 		--service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.96.0.0/16 --allow-privileged \
-		--default-not-ready-toleration-seconds=5 --default-unreachable-toleration-seconds=5
+		--default-not-ready-toleration-seconds=5 --default-unreachable-toleration-seconds=5 --feature-gates=CSIVolumeHealth=true
 	until_ok 60 curl -sf --cacert pki/ca.crt https://10.77.0.1:6443/readyz
 	daemon controller-manager kube-controller-manager --kubeconfig=conf/kube-controller-manager.conf --leader-elect=false \
 		--use-service-account-credentials --service-account-private-key-file=pki/sa.key --root-ca-file=pki/ca.crt \
@@ -161,6 +161,14 @@ load_images() { # on a node: every image tar that is new or changed; kept over `
 	done
 }
 
+mount_disk() { # mount_disk FILE AT: by a loop device that goes with the mount
+	local loop
+	loop=$(losetup --find --show "$1")
+	blockdev --setrw "$loop" # if the last user of that number made it read-only, it still is
+	mount "$loop" "$2"
+	losetup --detach "$loop"
+}
+
 node() { # PID 1 of a node
 	local node=$1 i=${1#n} dir=$BED/nodes/$1 d
 	join_cgroup "orlop/$node/system"
@@ -168,16 +176,18 @@ node() { # PID 1 of a node
 	mount -t tmpfs -o mode=755 run /run
 	local rebooted=
 	[ ! -d "$dir/kubelet" ] || rebooted=yes
-	mkdir -p /run/lock "$dir"/{orlop,kubelet,containerd,cni,pods,containers,net.d,certs.d}
-	for d in orlop:/var/lib/orlop kubelet:/var/lib/kubelet containerd:/var/lib/containerd cni:/var/lib/cni pods:/var/log/pods containers:/var/log/containers net.d:/etc/cni/net.d certs.d:/etc/containerd/certs.d; do
+	mkdir -p /run/lock "$dir"/{orlop,kubelet,containerd,cni,pods,containers,net.d,certs.d,registries.d,docker}
+	for d in orlop:/var/lib/orlop kubelet:/var/lib/kubelet containerd:/var/lib/containerd cni:/var/lib/cni pods:/var/log/pods containers:/var/log/containers net.d:/etc/cni/net.d certs.d:/etc/containerd/certs.d registries.d:/etc/containers/registries.conf.d docker:/etc/docker; do
 		mkdir -p "${d#*:}"
 		mount --bind "$dir/${d%%:*}" "${d#*:}"
 	done
-	# The disk of the node: one has twice the room of the others. A node of a loop device past the eighth is made by whoever needs it.
-	mkdir -p /var/lib/orlop/{default,disk}
+	# The disks of the node: of the first one has twice the room of the others. A node of a loop device past the eighth is
+	# made by whoever needs it.
+	mkdir -p /var/lib/orlop/{default,disk,btrfs}
 	[ -e "$dir/disk" ] || { truncate --size "$((i == 3 ? 2 : 1))G" "$dir/disk" && mkfs.xfs -q "$dir/disk"; }
+	[ -e "$dir/btrfs" ] || { truncate --size 4G "$dir/btrfs" && mkfs.btrfs -q "$dir/btrfs"; }
 	for d in $(seq 0 31); do [ -e "/dev/loop$d" ] || mknod "/dev/loop$d" b 7 "$d" || true; done
-	mount -o loop "$dir/disk" /var/lib/orlop/disk
+	for d in disk btrfs; do mount_disk "$dir/$d" "/var/lib/orlop/$d"; done
 	mount --make-rshared /
 	until_ok 10 ip link show eth0
 	ip link set lo up
@@ -217,7 +227,8 @@ node() { # PID 1 of a node
 		nodeStatusUpdateFrequency: 2s
 		nodeLeaseDurationSeconds: 8
 		syncFrequency: 5s
-		volumeStatsAggPeriod: 5s
+		volumeStatsAggPeriod: 5s # and how often the health of volumes is asked for
+		featureGates: {CSIVolumeHealth: true}
 		clusterDNS: [10.96.0.10]
 		clusterDomain: cluster.local
 		authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $BED/pki/ca.crt}}
@@ -257,7 +268,7 @@ up() { # up N
 
 free_loops() { # the disks of the nodes, and the volumes on them: a loop device outlives whoever made it
 	local disk outer inner
-	for disk in "$BED"/nodes/*/disk; do
+	for disk in "$BED"/nodes/*/{disk,btrfs}; do
 		[ -e "$disk" ] || continue
 		for outer in $(losetup --noheadings --output NAME --associated "$disk"); do
 			losetup --list --noheadings --output NAME,BACK-MAJ:MIN |
@@ -278,7 +289,7 @@ down() {
 	fi
 	free_loops
 	drop_cgroup orlop
-	rm -rf "$BED"/{pid,etcd} "$BED"/nodes/*/{pid,disk,orlop,kubelet,cni,pods,containers,net.d,certs.d}
+	rm -rf "$BED"/{pid,etcd} "$BED"/nodes/*/{pid,disk,btrfs,orlop,kubelet,cni,pods,containers,net.d,certs.d,registries.d,docker}
 }
 
 case ${1:-} in

@@ -6,6 +6,8 @@ mod capacity;
 mod faults;
 mod figures;
 mod growth;
+mod health;
+mod layers;
 mod loss;
 mod plugin;
 mod rights;
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         loss::TESTS,
         plugin::TESTS,
         attributes::TESTS,
+        health::TESTS,
+        layers::TESTS,
     ]
     .concat();
     let bed = match bed(&arguments) {
