@@ -115,14 +115,14 @@ impl Kubectl {
         let holder = ["get", &lease, "--output=jsonpath={.spec.holderIdentity}"];
         let leader = run(&self.kubectl(&holder))?;
         // One that ended without giving up leads no more, whatever the Lease says until its time is up.
-        let phase = [
+        let ready = [
             "get",
             "pods",
             &format!("--field-selector=metadata.name={leader}"),
-            "--output=jsonpath={.items[*].status.phase}",
+            r#"--output=jsonpath={.items[*].status.containerStatuses[?(@.name=="orlop")].ready}"#,
         ];
         ensure!(
-            !leader.is_empty() && run(&self.kubectl(&phase))? == "Running",
+            !leader.is_empty() && run(&self.kubectl(&ready))? == "true",
             "no controller leads now: ask again in a moment"
         );
         let format = self.output.argument();

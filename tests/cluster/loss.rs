@@ -62,8 +62,11 @@ fn abandoned(space: &Space<'_>, claim: &str, on: Option<&str>) -> Result<Abandon
 
 /// Whether the leading controller lists this volume; not while none leads.
 fn is_orphan(space: &Space<'_>, id: &str) -> Result<bool> {
-    match plugin::ask(space.bed, "orphans --output=name") {
-        Err(error) if format!("{error:#}").contains("no controller leads now") => Ok(false),
+    let listed = plugin::ask(space.bed, "orphans --output=name");
+    // Others kill the controllers meanwhile, also between the look who leads and the question.
+    let nobody = ["no controller leads now", "container not found"];
+    match listed {
+        Err(error) if nobody.iter().any(|why| format!("{error:#}").contains(why)) => Ok(false),
         listed => Ok(listed?.contains(id)),
     }
 }
