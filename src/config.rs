@@ -49,6 +49,15 @@ impl Kind {
         }
     }
 
+    /// Where it is, for people.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Directory(place) | Self::Btrfs(place) => place.path.display().to_string(),
+            Self::Zfs(place) => place.dataset.clone(),
+            Self::Lvm(lvm) => lvm.place(),
+        }
+    }
+
     /// The directory that it is in; none, if it is no pool of folders.
     pub fn directory(&self) -> Option<&Path> {
         match self {

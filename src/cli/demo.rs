@@ -104,7 +104,7 @@ impl Demo {
             Some(file) => Pools::read(file)?,
             None => Pools::embedded(home.path())?,
         };
-        let driver = node::open(&pools, None, home.host().clone())?;
+        let (driver, _) = node::open(&pools, None, home.host().clone())?;
         let place = driver.look_here(|core| {
             let pool = core.pools().first()?;
             Some(format!("{} {}", pool.kind(), pool.place()))

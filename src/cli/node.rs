@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tonic::service::Routes;
 
 use self::router::ForRouter;
 use super::Log;
-use crate::config::Pools;
+use crate::config::{self, Pools};
 use crate::csi::endpoint::Endpoint;
 use crate::csi::proto::controller_server::ControllerServer;
 use crate::csi::proto::identity_server::IdentityServer;
@@ -40,6 +40,8 @@ use crate::{pool, shutdown};
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// How often the pools are looked at for `/readyz`.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often a pool that could not be opened is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// Blocking calls at once; as many as the server admits.
 const BLOCKING_THREADS: usize = 256;
 
@@ -112,7 +114,7 @@ impl Node {
         };
         let host = Host::new(Gate::open());
         let durations = host.tools.durations();
-        let driver = open(&pools, self.name, host)?;
+        let (driver, absent) = open(&pools, self.name, host.clone())?;
         let metrics = Metrics::new();
         figures::register(&mut metrics.registry(), &driver, durations);
         let socket = Socket::bind(&self.endpoint)?;
@@ -127,6 +129,9 @@ impl Node {
             self.router
                 .serve(driver.clone(), Arc::clone(&metrics), shutdown.clone()),
         );
+        if !absent.is_empty() {
+            running.spawn(until_one_opens(absent, host, shutdown.clone()));
+        }
         if let Some(address) = self.metrics {
             let port = http::bind(address).await?;
             running.spawn(http::serve(
@@ -161,15 +166,52 @@ pub(super) fn runtime() -> Result<Runtime> {
         .context("starting the runtime")
 }
 
-/// Opens the pools of the node of this name, or of the host's.
-pub(super) fn open(pools: &Pools, name: Option<String>, host: Host) -> Result<Driver> {
+/// Opens the pools of the node of this name, or of the host's; which of them could not be opened. That is an error only if
+/// there is no other: a disk that is dead must not keep the volumes of the others from their consumers.
+pub(super) fn open(
+    pools: &Pools,
+    name: Option<String>,
+    host: Host,
+) -> Result<(Driver, Vec<config::Pool>)> {
     host.mounts.sweep()?;
-    let opened = pools
-        .pools
-        .iter()
-        .map(|config| pool::open(config, &host))
-        .collect::<Result<Vec<_>>>()?;
-    Driver::new(name.unwrap_or_else(host_name), opened, host)
+    let (mut opened, mut absent) = (Vec::new(), Vec::new());
+    for config in &pools.pools {
+        match pool::open(config, &host) {
+            Ok(pool) => opened.push(pool),
+            Err(error) if absent.len() + 1 == pools.pools.len() => return Err(error),
+            Err(error) => {
+                tracing::error!(pool = %config.name, error = format!("{error:#}"), "a pool can not be used, the others are served");
+                opened.push(pool::absent(config, &error));
+                absent.push(config.clone());
+            }
+        }
+    }
+    let driver = Driver::new(name.unwrap_or_else(host_name), opened, host)?;
+    Ok((driver, absent))
+}
+
+/// Ends with an error, for whoever keeps the process to start it anew, once one of these pools can be opened: what a start
+/// looks at, mounts and what was cut off, is looked at whole or not at all.
+async fn until_one_opens(
+    absent: Vec<config::Pool>,
+    host: Host,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let absent = Arc::new(absent);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TRY_AGAIN) => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        let (tried, host) = (Arc::clone(&absent), host.clone());
+        let opens = move || {
+            let opens = |config: &&config::Pool| pool::open(config, &host).is_ok();
+            tried.iter().find(opens).map(|config| config.name.clone())
+        };
+        if let Some(name) = tokio::task::spawn_blocking(opens).await? {
+            bail!("pool {name} can be used now: the node must start anew");
+        }
+    }
 }
 
 /// What the host is called.

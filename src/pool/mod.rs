@@ -2,6 +2,7 @@
 //!
 //! To add a kind: implement [`Pool`], give it a variant in `config::Kind` and an arm in [`open`].
 
+mod absent;
 mod btrfs;
 mod directory;
 mod folders;
@@ -18,6 +19,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use absent::Absent;
 use anyhow::anyhow;
 use btrfs::Subvolumes;
 use directory::Directories;
@@ -337,4 +339,10 @@ pub fn open(config: &config::Pool, host: &Host) -> anyhow::Result<Arc<dyn Pool>>
         config::Kind::Zfs(place) => Arc::new(Zfs::open(&name, &place.dataset, host)?),
         config::Kind::Lvm(lvm) => Arc::new(Lvm::open(name, lvm, host)?),
     })
+}
+
+/// A pool that [`open`] could not open: it is told as a fault, and all that is asked of it is `Unreachable`, so that the
+/// others can be served meanwhile.
+pub fn absent(config: &config::Pool, error: &anyhow::Error) -> Arc<dyn Pool> {
+    Arc::new(Absent::new(config, error))
 }

@@ -1,5 +1,6 @@
 //! `orlop node` as its surroundings see it: clients, systemd, the kubelet, and those who watch.
 
+mod absent;
 mod health;
 mod layers;
 mod listing;

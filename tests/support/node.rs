@@ -94,6 +94,12 @@ impl Node {
     #[allow(dead_code, reason = "not every test that has a node stops it")]
     pub(crate) fn stop(&mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.process), Signal::TERM).expect("it runs");
+        self.end()
+    }
+
+    /// Waits until it ends.
+    #[allow(dead_code, reason = "few that have a node wait for its end")]
+    pub(crate) fn end(&mut self) -> ExitStatus {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             if let Some(status) = self.process.try_wait().expect("it is our child") {
@@ -101,7 +107,7 @@ impl Node {
             }
             thread::sleep(Duration::from_millis(2));
         }
-        panic!("it does not stop:\n{}", self.log());
+        panic!("it does not end:\n{}", self.log());
     }
 
     /// Kills it as a crash would, and waits for its end.
