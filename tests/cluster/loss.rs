@@ -63,8 +63,12 @@ fn abandoned(space: &Space<'_>, claim: &str, on: Option<&str>) -> Result<Abandon
 /// Whether the leading controller lists this volume; not while none leads.
 fn is_orphan(space: &Space<'_>, id: &str) -> Result<bool> {
     let listed = plugin::ask(space.bed, "orphans --output=name");
-    // Others kill the controllers meanwhile, also between the look who leads and the question.
-    let nobody = ["no controller leads now", "container not found"];
+    // Others kill the controllers meanwhile, also between the look who leads and the question; then it must look first.
+    let nobody = [
+        "no controller leads now",
+        "container not found",
+        "once it has looked",
+    ];
     match listed {
         Err(error) if nobody.iter().any(|why| format!("{error:#}").contains(why)) => Ok(false),
         listed => Ok(listed?.contains(id)),
