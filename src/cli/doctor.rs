@@ -7,7 +7,6 @@ mod node;
 mod pools;
 mod redact;
 
-use std::borrow::Borrow;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -93,17 +92,14 @@ impl Doctor {
             bundle::write(file, &self, &findings)?;
             eprintln!("orlop: read {} before you give it away", file.display());
         }
-        verdict(&findings)
+        verdict(findings.iter())
     }
 }
 
 /// Fails as badly as the worst of these.
-pub(super) fn verdict<F: Borrow<Finding>>(all: &[F]) -> Result<()> {
-    let count = |status| {
-        all.iter()
-            .filter(|one| (*one).borrow().status == status)
-            .count()
-    };
+pub(super) fn verdict<'a>(findings: impl Iterator<Item = &'a Finding>) -> Result<()> {
+    let all: Vec<_> = findings.map(|one| one.status).collect();
+    let count = |status| all.iter().filter(|one| **one == status).count();
     let (exit, word, count) = match (count(Status::Bad), count(Status::Warn)) {
         (0, 0) => return Ok(()),
         (0, warnings) => (LOOK, "to look at", warnings),

@@ -1,6 +1,5 @@
 //! `kubectl orlop`: this binary, found by kubectl under the name `kubectl-orlop`, asks the pods of the chart.
 
-use std::borrow::Borrow;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -70,12 +69,6 @@ struct OnNode {
     node: String,
     #[serde(flatten)]
     finding: Finding,
-}
-
-impl Borrow<Finding> for OnNode {
-    fn borrow(&self) -> &Finding {
-        &self.finding
-    }
 }
 
 impl Shown for OnNode {
@@ -154,7 +147,7 @@ impl Kubectl {
             all.extend(findings.into_iter().map(on_node));
         }
         self.output.list(&all)?;
-        doctor::verdict(&all)
+        doctor::verdict(all.iter().map(|one| &one.finding))
     }
 
     fn doctor_in(&self, pod: &str) -> Result<Vec<Finding>> {

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::Test;
 use crate::bed::{Bed, NAMESPACE, NODES};
-use crate::space::{Space, Use, alone, plugin_on};
+use crate::space::{Space, Use, alone, pod_on};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_killed_plugin_takes_no_mount_with_it", plugin_killed),
@@ -18,7 +18,7 @@ fn plugin_killed(space: &Space<'_>) -> Result<()> {
     space.pod("user", "data", &Use::Mount)?;
     space.ready(&["user"])?;
     let node = space.node_of("user")?;
-    let plugin = plugin_on(space.bed, &node)?;
+    let plugin = pod_on(space.bed, &node, "node")?;
     let restarts = || restarts(space, &plugin);
     let before = restarts()?;
 

@@ -193,14 +193,15 @@ pub(crate) fn left_on(bed: &Bed, node: &str) -> Result<String> {
 }
 
 /// The pod of the chart on a node.
-pub(crate) fn plugin_on(bed: &Bed, node: &str) -> Result<String> {
+pub(crate) fn pod_on(bed: &Bed, node: &str, component: &str) -> Result<String> {
     let on = format!("--field-selector=spec.nodeName={node}");
+    let of = format!("--selector=app.kubernetes.io/component={component}");
     bed.kubectl(&[
         "get",
         "pods",
         "--namespace",
         NAMESPACE,
-        "--selector=app.kubernetes.io/component=node",
+        &of,
         &on,
         "--output=name",
     ])

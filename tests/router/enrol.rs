@@ -223,14 +223,20 @@ async fn a_node_gets_its_certificate_by_its_token_and_a_new_one_from_new_authori
     }
 }
 
-#[tokio::test]
-async fn a_layer_cache_gets_the_certificate_of_its_node() {
-    let Some(server) = Server::start().await else {
-        return;
-    };
+/// A Kubernetes with one node, and a controller in it.
+async fn with_a_node() -> Option<(Server, Mounted, Node)> {
+    let server = Server::start().await?;
     let mounted = Mounted::new(&server).await;
     Objects::new(&mounted.kubernetes).add_node(0).await;
-    let _controller = controller(&server);
+    let controller = controller(&server);
+    Some((server, mounted, controller))
+}
+
+#[tokio::test]
+async fn a_layer_cache_gets_the_certificate_of_its_node() {
+    let Some((_server, mounted, _controller)) = with_a_node().await else {
+        return;
+    };
     let authorities = mounted.authorities().await;
     let token = mounted.token("orlop-node", "orlop", Some("a")).await;
     let [folder, cache] = ["tls", "cache"].map(|name| mounted.dir.path().join(name));
@@ -265,12 +271,9 @@ async fn a_layer_cache_gets_the_certificate_of_its_node() {
 
 #[tokio::test]
 async fn nobody_else_gets_a_certificate() {
-    let Some(server) = Server::start().await else {
+    let Some((_server, mounted, _controller)) = with_a_node().await else {
         return;
     };
-    let mounted = Mounted::new(&server).await;
-    Objects::new(&mounted.kubernetes).add_node(0).await;
-    let _controller = controller(&server);
     let authorities = mounted.authorities().await;
     let key = rcgen::KeyPair::generate().expect("there is randomness");
     let request = rcgen::CertificateParams::default().serialize_request(&key);

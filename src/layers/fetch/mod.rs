@@ -227,14 +227,14 @@ impl Fetches {
         if let Some(offer) = &ask.offer {
             swarm.accept(offer);
         }
-        let (filled, failing) = (swarm.clone(), self.clone());
+        let filled = swarm.clone();
         tokio::spawn(async move {
             let blob = filled.blob.clone();
             match fill(self.clone(), ask, filled, feed).await {
                 Ok(()) => self.keep(blob, partial).await,
                 Err(why) => {
                     tracing::warn!(digest = %blob.digest(), why, "a fetch failed");
-                    failing.metrics.failed();
+                    self.metrics.failed();
                     blob.break_off(&why);
                 }
             }
