@@ -13,7 +13,7 @@ use super::grants::Grants;
 use super::manifest;
 use super::referrers;
 use super::relay;
-use super::tags::{By, Name, Tags};
+use super::tags::{By, Tags};
 use crate::layers::fetch::Fetches;
 use crate::layers::image::digest::Digest;
 use crate::layers::image::name::{Reference, Repository};
@@ -113,25 +113,19 @@ impl Mirror {
         call: &Call,
     ) -> Result<Response, Miss> {
         let authorization = call.authorization.clone();
-        let digest = match reference {
-            Reference::Digest(digest) => digest,
-            Reference::Tag(tag) => {
-                let name = Name {
-                    repository: repository.clone(),
-                    tag,
-                };
-                let shown = authorization.as_ref();
-                let resolving = self.tags.resolve(&self.fetches, &name, shown, &[]);
-                let resolved = resolving.await?;
-                self.grants.list(&repository, [resolved.digest.clone()]);
-                match resolved.by {
-                    By::Upstream => self.grants.show(&repository, shown),
-                    By::Import => self.grants.free([resolved.digest.clone()]),
-                    By::Memory => {}
-                }
-                resolved.digest
+        let shown = authorization.as_ref();
+        let resolving = self
+            .tags
+            .digest_of(&self.fetches, &repository, reference, shown);
+        let (digest, by) = resolving.await?;
+        if let Some(by) = by {
+            self.grants.list(&repository, [digest.clone()]);
+            match by {
+                By::Upstream => self.grants.show(&repository, shown),
+                By::Import => self.grants.free([digest.clone()]),
+                By::Memory => {}
             }
-        };
+        }
         let ask = Ask {
             repository,
             kind: Kind::Manifest,

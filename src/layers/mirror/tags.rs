@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::layers::fetch::Fetches;
 use crate::layers::image::digest::Digest;
-use crate::layers::image::name::Repository;
+use crate::layers::image::name::{Reference, Repository};
 use crate::layers::members::homes::Above;
 use crate::layers::miss::Miss;
 use crate::layers::swarm::peers::Trouble;
@@ -145,6 +145,30 @@ impl Tags {
         let gone = self.imports().remove(name)?;
         self.changed.notify_one();
         Some(gone.digest)
+    }
+
+    /// The digest that a reference stands for and, of a tag, who says so.
+    ///
+    /// # Errors
+    /// As those of [`Tags::resolve`].
+    pub async fn digest_of(
+        &self,
+        fetches: &Fetches,
+        repository: &Repository,
+        reference: Reference,
+        shown: Option<&Authorization>,
+    ) -> Result<(Digest, Option<By>), Miss> {
+        match reference {
+            Reference::Digest(digest) => Ok((digest, None)),
+            Reference::Tag(tag) => {
+                let name = Name {
+                    repository: repository.clone(),
+                    tag,
+                };
+                let resolved = self.resolve(fetches, &name, shown, &[]).await?;
+                Ok((resolved.digest, Some(resolved.by)))
+            }
+        }
     }
 
     /// The digest that a tag stands for: as its home says or, where this node is the home, upstream, of which one

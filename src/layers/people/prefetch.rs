@@ -16,10 +16,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::layers::image::content::{Content, for_this_machine};
 use crate::layers::image::digest::Digest;
-use crate::layers::image::name::{Reference, Repository, image};
+use crate::layers::image::name::{Repository, image};
 use crate::layers::mirror::http::Mirror;
 use crate::layers::mirror::manifest;
-use crate::layers::mirror::tags::Name;
 use crate::layers::miss::Miss;
 use crate::layers::upstream::flow::{Ask, Kind};
 
@@ -190,17 +189,10 @@ async fn here(mirror: &Arc<Mirror>, image: &str, steps: &mpsc::Sender<Step>) {
 async fn fetch(mirror: &Arc<Mirror>, name: &str, tally: &Arc<Tally>) -> Result<(), Miss> {
     let (repository, reference) =
         image(name).ok_or_else(|| Miss::Unavailable(format!("{name:?} is no name of an image")))?;
-    let digest = match reference {
-        Reference::Digest(digest) => digest,
-        Reference::Tag(tag) => {
-            let name = Name {
-                repository: repository.clone(),
-                tag,
-            };
-            let resolving = mirror.tags.resolve(&mirror.fetches, &name, None, &[]);
-            resolving.await?.digest
-        }
-    };
+    let resolving = mirror
+        .tags
+        .digest_of(&mirror.fetches, &repository, reference, None);
+    let (digest, _) = resolving.await?;
     let blobs = match content(mirror, &repository, digest).await? {
         Content::Image(blobs) => blobs,
         Content::Index(manifests) => {
