@@ -1,5 +1,6 @@
 //! How a process of a node has its certificates signed by a controller.
 
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -43,11 +44,39 @@ impl Enrolment {
     }
 }
 
-/// The `host:port` of a URL.
+/// The `host:port` of a URL, in which an IPv6 address may stand without brackets, as Kubernetes gives those of services.
 fn place(text: &str) -> Result<String> {
-    let url: Uri = text.parse()?;
+    let bare = text.strip_prefix("https://").and_then(|at| {
+        let (host, port) = at.rsplit_once(':')?;
+        let host: Ipv6Addr = host.parse().ok()?;
+        Some(format!("https://[{host}]:{port}"))
+    });
+    let url: Uri = bare.as_deref().unwrap_or(text).parse()?;
     let plain = url.scheme_str() == Some("https") && matches!(url.path(), "" | "/");
     let at = url.authority().filter(|at| plain && at.port().is_some());
     let at = at.context("write it like https://orlop-controller.orlop.svc:9741")?;
     Ok(at.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_is_named_by_host_and_port() {
+        let taken = |text| place(text).ok();
+        let at = |at: &str| Some(at.to_owned());
+        assert_eq!(taken("https://orlop.svc:9741"), at("orlop.svc:9741"));
+        assert_eq!(taken("https://10.0.0.1:9741/"), at("10.0.0.1:9741"));
+        assert_eq!(taken("https://[fd00::1]:9741"), at("[fd00::1]:9741"));
+        assert_eq!(taken("https://fd00::1:9741"), at("[fd00::1]:9741"));
+        for wrong in [
+            "http://orlop.svc:9741",
+            "https://orlop.svc",
+            "https://orlop.svc:9741/v1",
+            "orlop.svc:9741",
+        ] {
+            assert_eq!(taken(wrong), None, "{wrong}");
+        }
+    }
 }
