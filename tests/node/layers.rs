@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use orlop::layers::image::digest::Digest;
 
-use crate::process::Killed;
+use crate::support::Killed;
 use crate::surroundings::get;
 use crate::until;
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::calls::{self, Client, MIB};
 use crate::layers::Layers;
 use crate::node::Node;
-use crate::process::Killed;
+use crate::support::Killed;
 use crate::support::skipped;
 use crate::surroundings::{address, get};
 use crate::{PATIENCE, until};

@@ -4,13 +4,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::process::Child;
 
 use orlop::csi::proto::{GetPluginInfoRequest, NodeGetInfoRequest, ProbeRequest};
 
 use crate::calls::{self, Client, MIB, text};
 use crate::node::Node;
-use crate::support::run;
+use crate::support::{Killed, run};
 use crate::{PATIENCE, until};
 
 const ORLOP: &str = env!("CARGO_BIN_EXE_orlop");
@@ -205,13 +204,4 @@ async fn systemd_is_told_when_clients_are_served() {
 
     assert_eq!(told[..length].trim_ascii_end(), b"READY=1");
     std::os::unix::net::UnixStream::connect(&socket).expect("it serves by then");
-}
-
-pub(crate) struct Killed(pub(crate) Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

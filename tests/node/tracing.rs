@@ -15,7 +15,7 @@ use tonic::Request;
 use tonic::transport::Endpoint;
 
 use crate::calls::{Client, text};
-use crate::process::Killed;
+use crate::support::Killed;
 use crate::until;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";

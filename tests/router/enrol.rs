@@ -22,6 +22,7 @@ use crate::calls::{Client, MIB, volume};
 use crate::fleet::{on, place, until_it};
 use crate::kubernetes::{NAMESPACE, Objects};
 use crate::node::Node;
+use crate::support::Killed;
 
 const PORT: u16 = 9740;
 const AT: &str = "192.0.2.1:9741";
@@ -241,7 +242,7 @@ async fn a_layer_cache_gets_the_certificate_of_its_node() {
     let token = mounted.token("orlop-node", "orlop", Some("a")).await;
     let [folder, cache] = ["tls", "cache"].map(|name| mounted.dir.path().join(name));
     #[expect(clippy::disallowed_methods, reason = "a test starts what it tests")]
-    let mut layers = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"))
+    let layers = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"))
         .args(["layers", "--node-name", "a", "--listen", "127.0.0.1:0"])
         .args(["--peer-listen", &format!("{HERE}:{PORT}")])
         .args(["--enrol-at", &format!("https://{AT}")])
@@ -253,8 +254,8 @@ async fn a_layer_cache_gets_the_certificate_of_its_node() {
         .arg(&folder)
         .arg("--cache")
         .arg(cache)
-        .spawn()
-        .expect("cargo built the binary");
+        .spawn();
+    let _layers = Killed(layers.expect("cargo built the binary"));
 
     let certified = || {
         tls::Credentials::open(&folder)
@@ -264,9 +265,6 @@ async fn a_layer_cache_gets_the_certificate_of_its_node() {
     // Only who has its certificate listens for peers.
     let listens = || std::net::TcpStream::connect((HERE, PORT)).is_ok();
     crate::kubernetes::until(listens).await;
-
-    layers.kill().expect("it runs");
-    layers.wait().expect("it ends");
 }
 
 #[tokio::test]

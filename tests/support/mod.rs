@@ -111,6 +111,16 @@ impl Drop for LoopFs {
     }
 }
 
+/// A process that ends with its test.
+pub(crate) struct Killed(pub(crate) std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A directory with its path.
 pub(crate) struct Directory {
     pub(crate) path: PathBuf,
