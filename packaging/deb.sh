@@ -11,7 +11,7 @@ trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
 install -D -m 755 "$binary" "$root/usr/bin/orlop"
-install -D -m 644 -t "$root/lib/systemd/system" "$here/orlop-node.service" "$here/orlop-docker.service"
+install -D -m 644 -t "$root/lib/systemd/system" "$here"/orlop-*.service "$here"/orlop-*.socket
 install -D -m 644 "$here/pools.yaml" "$root/etc/orlop/pools.yaml"
 install -D -m 644 "$here/../LICENSE" "$root/usr/share/doc/orlop/copyright"
 install -d -m 700 "$root/var/lib/orlop/default"

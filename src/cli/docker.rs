@@ -10,7 +10,7 @@ use super::Log;
 use super::client::Remote;
 use super::node::runtime;
 use crate::csi::endpoint::Endpoint;
-use crate::csi::socket::Socket;
+use crate::csi::socket::{self, Socket};
 use crate::docker::{self, Plugin};
 use crate::shutdown;
 
@@ -22,7 +22,8 @@ pub(super) struct Docker {
     #[command(flatten)]
     remote: Remote,
 
-    /// The socket to serve on, where Docker looks for plugins: the file's name is that of the driver.
+    /// The socket to serve on, where Docker looks for plugins: the file's name is that of the driver. Started by a socket
+    /// of systemd, it serves on that one.
     #[arg(
         long,
         env = "ORLOP_DOCKER_SOCKET",
@@ -62,8 +63,14 @@ impl Docker {
     async fn serve(self) -> Result<()> {
         let shutdown = shutdown::on_signal()?;
         let plugin = Plugin::new(self.remote.endpoint, self.staging, &self.mounts)?;
-        let Socket { listener, file } = Socket::bind(&self.socket)?;
-        tracing::info!(socket = %file.path().display(), "serving Docker");
+        let (listener, _file) = match socket::handed_over()? {
+            Some(listener) => (listener, None),
+            None => {
+                let Socket { listener, file } = Socket::bind(&self.socket)?;
+                (listener, Some(file))
+            }
+        };
+        tracing::info!(socket = ?listener.local_addr()?, "serving Docker");
         docker::serve(listener, plugin, shutdown, DRAIN_LIMIT).await
     }
 }

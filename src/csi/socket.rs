@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use listenfd::ListenFd;
 use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::{
@@ -65,6 +66,23 @@ impl Socket {
             },
         })
     }
+}
+
+/// The socket that systemd listens on for us, if it started us because of one (`sd_listen_fds(3)`); its file is
+/// systemd's. To be asked for once, inside a runtime.
+///
+/// # Errors
+/// What it gave is no listening Unix socket.
+pub fn handed_over() -> Result<Option<UnixListener>> {
+    let given = ListenFd::from_env().take_unix_listener(0);
+    let given = given.context("what systemd listens on for us: it has to be one ListenStream=")?;
+    given
+        .map(|listener| {
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener)
+        })
+        .transpose()
+        .context("the socket of systemd could not be given to the runtime")
 }
 
 impl SocketFile {

@@ -7,23 +7,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use orlop::host::namespace;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::node::Node;
 use crate::support::{run, skipped, until};
 
 /// Where Docker looks for the plugin.
-const SOCKET: &str = "/run/docker/plugins/orlop.sock";
+pub(crate) const SOCKET: &str = "/run/docker/plugins/orlop.sock";
 
 /// A plugin and its node; dropped, both are killed.
 pub(crate) struct Plugin {
     process: Child,
+    starter: &'static [&'static str],
     pub(crate) node: Node,
 }
 
 /// Runs a test with a plugin in mounts of its own, `/run/docker` among them; skips it, and says so, without the right to
 /// that.
 pub(crate) fn with_plugin(test: impl FnOnce(Plugin) + Send) {
+    with_plugin_started_by(&[], test);
+}
+
+/// The same with a plugin that a program starts, with these words before its own.
+pub(crate) fn with_plugin_started_by(starter: &'static [&str], test: impl FnOnce(Plugin) + Send) {
     if !rustix::process::geteuid().is_root() {
         skipped("the Docker volume plugin", "it needs root");
         return;
@@ -36,8 +43,11 @@ pub(crate) fn with_plugin(test: impl FnOnce(Plugin) + Send) {
         // The engine lives in mounts that follow these.
         run("mount", ["--make-rshared", "/"]).expect("they are ours");
         let node = Node::start(&[]);
-        let process = spawn(&node);
-        let plugin = Plugin { process, node };
+        let plugin = Plugin {
+            process: spawn(&node, starter),
+            node,
+            starter,
+        };
         plugin.wait_until_it_serves();
         test(plugin);
     };
@@ -69,8 +79,16 @@ impl Plugin {
     /// Kills it as a crash would, and starts it again.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.process = spawn(&self.node);
+        self.process = spawn(&self.node, self.starter);
         self.wait_until_it_serves();
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, Signal::TERM).expect("it runs");
+        let ended = self.process.wait().expect("it is our child");
+        assert!(ended.success(), "{ended}: {}", self.log());
     }
 
     /// Runs `orlop` with the words of this line, as a person would.
@@ -114,23 +132,23 @@ impl Drop for Plugin {
     }
 }
 
-fn spawn(node: &Node) -> Child {
+fn spawn(node: &Node, starter: &[&str]) -> Child {
     let place = |name: &str| node.dir.path().join(name);
     let log = File::options()
         .create(true)
         .append(true)
         .open(place("docker.log"))
         .expect("the directory can be written");
-    start(
-        Path::new(env!("CARGO_BIN_EXE_orlop")),
-        [
-            "docker".into(),
-            format!("--endpoint={}", node.socket.display()),
-            format!("--mounts={}", place("mounts").display()),
-            format!("--staging={}", place("staging").display()),
-        ],
-        log,
-    )
+    let ours = [
+        env!("CARGO_BIN_EXE_orlop").into(),
+        "docker".into(),
+        format!("--endpoint={}", node.socket.display()),
+        format!("--mounts={}", place("mounts").display()),
+        format!("--staging={}", place("staging").display()),
+    ];
+    let mut words = starter.iter().map(|word| (*word).to_owned()).chain(ours);
+    let program = words.next().expect("there is ours");
+    start(Path::new(&program), words, log)
 }
 
 /// Starts a program that serves, with its log in a file.

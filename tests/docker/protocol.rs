@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::plugin::{Plugin, with_plugin};
+use crate::plugin::{Plugin, SOCKET, with_plugin, with_plugin_started_by};
+use crate::support::{run, skipped};
 
 impl Plugin {
     fn create(&self, name: &str, options: &Value) -> Result<Value, String> {
@@ -37,6 +38,23 @@ fn the_plugin_says_what_it_is() {
 
         assert_eq!(is, Ok(json!({"Implements": ["VolumeDriver"]})));
         assert_eq!(can, Ok(json!({"Capabilities": {"Scope": "local"}})));
+    });
+}
+
+#[test]
+fn started_by_a_socket_of_systemd_it_serves_on_that_and_leaves_it() {
+    const STARTER: &[&str] = &["systemd-socket-activate", "--listen", SOCKET];
+    if run(STARTER[0], ["--version"]).is_err() {
+        return skipped("a socket of systemd", "there is no systemd-socket-activate");
+    }
+    with_plugin_started_by(STARTER, |mut plugin| {
+        let is = plugin.call("Plugin.Activate", &json!({}));
+        assert_eq!(is, Ok(json!({"Implements": ["VolumeDriver"]})));
+
+        plugin.stop();
+
+        // Systemd listens there until it is needed again.
+        assert!(std::fs::exists(SOCKET).expect("it can be looked for"));
     });
 }
 
