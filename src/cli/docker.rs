@@ -63,12 +63,11 @@ impl Docker {
     async fn serve(self) -> Result<()> {
         let shutdown = shutdown::on_signal()?;
         let plugin = Plugin::new(self.remote.endpoint, self.staging, &self.mounts)?;
-        let (listener, _file) = match socket::handed_over()? {
-            Some(listener) => (listener, None),
-            None => {
-                let Socket { listener, file } = Socket::bind(&self.socket)?;
-                (listener, Some(file))
-            }
+        let (listener, _file) = if let Some(listener) = socket::handed_over()? {
+            (listener, None)
+        } else {
+            let Socket { listener, file } = Socket::bind(&self.socket)?;
+            (listener, Some(file))
         };
         tracing::info!(socket = ?listener.local_addr()?, "serving Docker");
         docker::serve(listener, plugin, shutdown, DRAIN_LIMIT).await

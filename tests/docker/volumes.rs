@@ -1,7 +1,13 @@
 //! Docker's volumes as a person uses them, with a real engine.
 
+use std::thread;
+
 use crate::engine::with_engine;
 use crate::images;
+
+const CONTAINERS: usize = 100;
+/// Who type at once.
+const HANDS: usize = 10;
 
 #[test]
 fn a_volume_is_created_used_inspected_and_removed() {
@@ -70,5 +76,50 @@ fn a_volume_is_created_used_inspected_and_removed() {
         assert_eq!(engine.docker(&told), "64MiB/default/kept");
         engine.docker("volume rm data");
         assert_eq!(engine.docker(ls), "");
+    });
+}
+
+#[test]
+fn a_hundred_containers_at_once_have_a_volume_each_and_one_together() {
+    with_engine("a hundred containers", |mut engine| {
+        if !images::busybox(&engine) {
+            return crate::support::skipped("a hundred containers", "there is no /bin/busybox");
+        }
+        engine.docker("volume create --driver orlop together");
+        let mounts = "volume inspect --format {{.Status.mounts}} together";
+        let run = "run --detach --network=none --volume-driver=orlop --volume=together:/together";
+
+        by_all_hands(|number| {
+            let write = format!("echo {number} >/own/number; echo {number} >>/together/all");
+            engine.docker(&format!(
+                "{run} --name=c{number} --volume=own{number}:/own busybox sh -c -- {write}; sleep 1000"
+            ));
+        });
+        assert_eq!(engine.docker("ps --quiet").lines().count(), CONTAINERS);
+        assert_eq!(engine.docker(mounts).split(' ').count(), CONTAINERS);
+        by_all_hands(|number| {
+            let own = engine.docker(&format!("exec c{number} cat /own/number"));
+            assert_eq!(own, number.to_string());
+        });
+        let all = engine.docker("exec c0 cat /together/all");
+        assert_eq!(all.lines().count(), CONTAINERS);
+
+        // Who counts may forget in between.
+        engine.plugin.restart();
+        by_all_hands(|number| _ = engine.docker(&format!("rm --force c{number}")));
+        assert_eq!(engine.docker(mounts), "[]");
+        by_all_hands(|number| _ = engine.docker(&format!("volume rm own{number}")));
+        engine.docker("volume rm together");
+        assert_eq!(engine.docker("volume ls --quiet --filter driver=orlop"), "");
+    });
+}
+
+/// Does this for each container, several at once.
+fn by_all_hands(work: impl Fn(usize) + Sync) {
+    thread::scope(|scope| {
+        for hand in 0..HANDS {
+            let mine = (hand..CONTAINERS).step_by(HANDS);
+            scope.spawn(|| mine.for_each(&work));
+        }
     });
 }
