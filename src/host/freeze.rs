@@ -69,6 +69,22 @@ pub fn freeze(gate: &Gate, mount_point: &Path, limit: Duration) -> Result<Frozen
     }
 }
 
+/// Does something to the device below `mount_point` while the filesystem there, if there is one, stands still.
+///
+/// # Errors
+/// As [`freeze`] and [`Frozen::thaw`], and what `work` fails with; it was done then, or a part of it.
+pub fn below<T>(
+    gate: &Gate,
+    mount_point: Option<&Path>,
+    limit: Duration,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let frozen = mount_point.map(|at| freeze(gate, at, limit)).transpose()?;
+    let done = work();
+    frozen.map(Frozen::thaw).transpose()?;
+    done
+}
+
 impl Frozen {
     /// Thaws it; what was copied until now is of one moment.
     ///

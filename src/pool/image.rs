@@ -60,12 +60,10 @@ impl Images {
         let allocated = source.metadata().context("looking at an image")?.blocks() * 512;
         progress.expect(Bytes(allocated));
         let image = to.make_file(FILE)?;
-        let frozen = mounted_at
-            .map(|at| freeze::freeze(&self.host.gate, at, freeze::LIMIT))
-            .transpose()?;
-        let copied = clone_file(&self.host.gate, &source, &image, progress);
-        frozen.map(freeze::Frozen::thaw).transpose()?;
-        copied?;
+        let gate = &self.host.gate;
+        freeze::below(gate, mounted_at, freeze::LIMIT, || {
+            clone_file(gate, &source, &image, progress)
+        })?;
         self.sync(&image)
     }
 

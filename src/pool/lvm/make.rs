@@ -1,6 +1,8 @@
 //! How a logical volume comes to be: empty, as a copy, or as a snapshot.
 
 use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -9,9 +11,12 @@ use super::tags::{self, HALF};
 use super::{HELPER, Lvm, lv_of, snapshot_lv, volume_lv, wishes};
 use crate::host::command::Command;
 use crate::host::progress::Progress;
-use crate::host::{clone, filesystem};
+use crate::host::{clone, filesystem, freeze};
 use crate::pool::Origin;
-use crate::volume::{Bytes, Record, VolumeRecord};
+use crate::volume::{Bytes, Record, Volume, VolumeRecord};
+
+/// How long a filesystem may stand still while LVM, which may have to wait for its lock, takes a snapshot below it.
+const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// A logical volume that is being made; dropped before it is whole, it is removed.
 struct Half<'a> {
@@ -65,7 +70,7 @@ impl Lvm {
             let create = self.creating(lv, record, false)?;
             return self.group.run(&create);
         }
-        let half = self.begin(lv, &self.creating(lv, record, true)?)?;
+        let half = self.begin(lv, &self.creating(lv, record, true)?, None)?;
         if self.config.thin_pool.is_none() {
             // A disk gives out what was left on it; this volume is new, so nobody misses it.
             let end = record.size.less(Bytes::MIB);
@@ -100,7 +105,12 @@ impl Lvm {
     /// A snapshot of a thin volume or snapshot is a volume as good as any.
     fn make_thin_copy(&self, lv: &str, record: &VolumeRecord, origin: &Origin) -> Result<()> {
         let (from, grows) = (lv_of_origin(origin), record.size > origin.size());
+        let freezes = match origin {
+            Origin::Volume(volume, mounted_at) => to_be_frozen(volume, mounted_at.as_deref()),
+            Origin::Snapshot(_) => None,
+        };
         let half = grows
+            || freezes.is_some()
             || record
                 .plain_filesystem()
                 .is_some_and(filesystem::has_identity);
@@ -110,7 +120,7 @@ impl Lvm {
         if !half {
             return self.group.run(&create);
         }
-        let half = self.begin(lv, &create)?;
+        let half = self.begin(lv, &create, freezes)?;
         if grows {
             self.group.extend(lv, record.size)?;
         }
@@ -126,7 +136,7 @@ impl Lvm {
         origin: &Origin,
         progress: &Progress,
     ) -> Result<()> {
-        let half = self.begin(lv, &self.creating(lv, record, true)?)?;
+        let half = self.begin(lv, &self.creating(lv, record, true)?, None)?;
         let more = record.size.less(origin.size());
         if more > Bytes(0) {
             let part = (origin.size(), more);
@@ -136,12 +146,14 @@ impl Lvm {
             Origin::Snapshot(snapshot) => {
                 self.copy(&snapshot_lv(&snapshot.id.name), lv, origin.size(), progress)?;
             }
-            Origin::Volume(volume, _) => {
+            Origin::Volume(volume, mounted_at) => {
                 let helper = lv_of(HELPER, &lv[2..]);
+                self.clear(&helper)?;
+                let freezes = to_be_frozen(volume, mounted_at.as_deref());
                 let snapshot = self
                     .snapshotting(&helper, &volume_lv(volume))
                     .args(["--addtag", HALF]);
-                let helping = self.begin(&helper, &snapshot)?;
+                let helping = self.begin(&helper, &snapshot, freezes)?;
                 self.copy(&helper, lv, origin.size(), progress)?;
                 drop(helping);
             }
@@ -180,14 +192,27 @@ impl Lvm {
         }
     }
 
-    /// Takes a snapshot of a volume.
-    pub(super) fn take<R: Record>(&self, lv: &str, of: &str, record: &R) -> Result<()> {
+    /// Takes a snapshot of a volume, whose filesystem may be mounted there.
+    pub(super) fn take<R: Record>(
+        &self,
+        lv: &str,
+        of: &Volume,
+        mounted_at: Option<&Path>,
+        record: &R,
+    ) -> Result<()> {
         self.clear(lv)?;
         let tags = tags::of(record)?;
-        let create = tags.iter().fold(self.snapshotting(lv, of), |create, tag| {
-            create.args(["--addtag", tag])
-        });
-        self.group.run(&create)
+        let create = self.snapshotting(lv, &volume_lv(of));
+        let create = tags
+            .iter()
+            .fold(create, |create, tag| create.args(["--addtag", tag]));
+        match to_be_frozen(of, mounted_at) {
+            None => self.group.run(&create),
+            freezes => {
+                let half = self.begin(lv, &create.args(["--addtag", HALF]), freezes)?;
+                half.whole()
+            }
+        }
     }
 
     fn snapshotting(&self, lv: &str, of: &str) -> Command {
@@ -209,14 +234,27 @@ impl Lvm {
         }
     }
 
-    fn begin<'a>(&'a self, lv: &'a str, create: &Command) -> Result<Half<'a>> {
-        self.group.run(create)?;
+    /// Makes what is not whole yet, below a filesystem that stands still meanwhile.
+    fn begin<'a>(
+        &'a self,
+        lv: &'a str,
+        create: &Command,
+        freezes: Option<&Path>,
+    ) -> Result<Half<'a>> {
+        let gate = &self.group.host.gate;
+        freeze::below(gate, freezes, STANDSTILL, || self.group.run(create))?;
         Ok(Half {
             group: &self.group,
             lv,
             kept: false,
         })
     }
+}
+
+/// Where the filesystem of a volume is to be frozen while a snapshot is taken below it: the device mapper does so by itself,
+/// but not through dm-crypt.
+fn to_be_frozen<'a>(volume: &Volume, mounted_at: Option<&'a Path>) -> Option<&'a Path> {
+    mounted_at.filter(|_| volume.record.encryption)
 }
 
 fn lv_of_origin(origin: &Origin) -> String {

@@ -11,8 +11,8 @@
 //! at the next start if that never came. The size of a volume is that of its logical volume, so that it grows in one
 //! step. All other records are in tags (`tags.rs`). LVs that have none are somebody else's and left alone.
 //!
-//! A filesystem is never frozen for a snapshot: the device mapper does it by itself, and under the freeze of another
-//! a classic snapshot is left behind broken.
+//! A filesystem is frozen for a snapshot by the device mapper; under the freeze of another a classic snapshot is left
+//! behind broken. Only through dm-crypt it does not reach: an encrypted one is frozen by us.
 
 mod group;
 mod make;
@@ -60,6 +60,8 @@ pub(super) struct Lvm {
     ledger: Ledger,
     retired: Arc<Retired>,
     watch: Watch,
+    /// The encrypted volumes that were there when it was opened.
+    interrupted: Vec<VolumeName>,
     _lock: File,
 }
 
@@ -77,7 +79,7 @@ impl Lvm {
         }
         let retired = Arc::new(Retired::new(group.clone(), config.thin_pool.is_some()));
         let watch = Watch::start(&name, config, &group, &report.group)?;
-        let pool = Self {
+        let mut pool = Self {
             extent: report.group.extent,
             config: config.clone(),
             ledger: Ledger::default(),
@@ -86,9 +88,19 @@ impl Lvm {
             group,
             retired,
             watch,
+            interrupted: Vec::new(),
         };
         pool.sweep()?;
+        pool.interrupted = pool.encrypted(&report.lvs);
         Ok(pool)
+    }
+
+    /// Those of the volumes that are frozen by us for a snapshot.
+    fn encrypted(&self, lvs: &[Lv]) -> Vec<VolumeName> {
+        self.whole::<VolumeRecord>(lvs, VOLUME)
+            .filter(|(_, record)| record.encryption && record.filesystem.is_some())
+            .filter_map(|(name, _)| name.parse().ok())
+            .collect()
     }
 
     /// Removes what earlier processes left half-made, and ends in the background what they left half-removed.

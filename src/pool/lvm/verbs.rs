@@ -197,11 +197,11 @@ impl Pool for Lvm {
         volume: &Volume,
         name: &SnapshotName,
         record: SnapshotRecord,
-        _mounted_at: Option<&Path>,
+        mounted_at: Option<&Path>,
         _progress: &Progress,
     ) -> volume::Result<Snapshot> {
         self.refuse_full()?;
-        self.take(&snapshot_lv(name), &volume_lv(volume), &record)?;
+        self.take(&snapshot_lv(name), volume, mounted_at, &record)?;
         Ok(snapshot(name, record))
     }
 
@@ -252,7 +252,7 @@ impl Pool for Lvm {
     }
 
     fn interrupted(&self) -> &[VolumeName] {
-        &[]
+        &self.interrupted
     }
 
     fn holds(&self, _path: &Path) -> bool {

@@ -4,7 +4,6 @@
 //! leaves one that nothing tells apart from somebody else's, but for its name. To rename it is one step.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -125,22 +124,9 @@ impl Zfs {
         mounted_at: Option<&Path>,
     ) -> Result<()> {
         let take = set(Command::new("zfs").arg("snapshot"), properties);
-        self.below_frozen(mounted_at, freeze::LIMIT, || self.change(take.arg(name)))
-    }
-
-    /// Does something to a device while the filesystem on it, if that is mounted, stands still.
-    pub(super) fn below_frozen(
-        &self,
-        mounted_at: Option<&Path>,
-        limit: Duration,
-        work: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
-        let frozen = mounted_at
-            .map(|at| freeze::freeze(&self.host.gate, at, limit))
-            .transpose()?;
-        let done = work();
-        frozen.map(freeze::Frozen::thaw).transpose()?;
-        done
+        freeze::below(&self.host.gate, mounted_at, freeze::LIMIT, || {
+            self.change(take.arg(name))
+        })
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Zfs, destroy, device, shape, snapshot};
 use crate::host::command::Command;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
-use crate::host::{space, zvol};
+use crate::host::{freeze, space, zvol};
 use crate::pool::{Attached, Capacity, Fault, Level, Origin, Pool, Stuck, Usage};
 use crate::volume::{
     self, Bytes, Class, Layout, PoolName, Record, Secret, Shape, Snapshot, SnapshotName,
@@ -127,7 +127,7 @@ impl Pool for Zfs {
             Layout::Image | Layout::Device => set.arg(size_is("volsize")),
         };
         let dataset = self.names.volume(name);
-        self.below_frozen(mounted_at, GROWTH_LIMIT, || {
+        freeze::below(&self.host.gate, mounted_at, GROWTH_LIMIT, || {
             self.change(set.arg(&dataset))?;
             // Whoever opens a zvol first after its size changed makes the kernel forget what was written to its filesystem
             // and is not on it yet.
