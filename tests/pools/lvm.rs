@@ -13,6 +13,7 @@ pub(crate) const CLAIMS: &[Claim] = claims![
     a_record_that_can_not_be_read_is_told_and_hides_no_other,
     a_volume_removed_by_hand_is_gone_with_its_promise,
     what_was_left_half_made_is_swept,
+    a_snapshot_that_lvm_had_half_removed_is_none,
     what_is_not_ours_is_left_alone,
     a_volume_with_snapshots_grows_in_use_only_if_it_is_thin,
 ];
@@ -82,6 +83,30 @@ fn what_was_left_half_made_is_swept(trial: &mut Trial) {
     let again = trial.create("two");
     assert_ne!(again.record.created, two.record.created);
     assert_ne!(trial.create("three").record.created, three.record.created);
+}
+
+fn a_snapshot_that_lvm_had_half_removed_is_none(trial: &mut Trial) {
+    let thick = matches!(&trial.config.kind, config::Kind::Lvm(lvm) if lvm.thin_pool.is_none());
+    if !thick {
+        return;
+    }
+    let one = trial.filled("one", "content");
+    let snapshot = trial.node().snapshot("snapshot", &one.id);
+    snapshot.expect("the volume exists");
+    trial.stop();
+    // What a power cut leaves between the two changes of lvremove.
+    let path = format!("{}/s-snapshot", group(trial));
+    by_hand("lvconvert", &["--splitsnapshot", &path]);
+    let tags = run("lvs", ["--noheadings", "--options", "lv_tags", &path]);
+    assert!(tags.expect("it is there").contains("orlop"));
+
+    trial.restart();
+
+    assert!(trial.node().snapshots().is_empty());
+    assert!(run("lvs", [&path]).is_err(), "it is left");
+    assert_eq!(trial.read(&one), "content");
+    let again = trial.node().snapshot("snapshot", &one.id);
+    again.expect("the name is free");
 }
 
 fn what_is_not_ours_is_left_alone(trial: &mut Trial) {

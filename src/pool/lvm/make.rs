@@ -229,7 +229,7 @@ impl Lvm {
     /// Removes what an attempt in this process left half-made under this name.
     fn clear(&self, lv: &str) -> Result<()> {
         match self.group.find(lv)? {
-            Some(found) if found.is_half() => self.group.remove(lv),
+            Some(found) if self.has(&found) && self.is_half(&found) => self.group.remove(lv),
             _ => Ok(()),
         }
     }

@@ -107,7 +107,7 @@ impl Lvm {
     fn sweep(&self) -> Result<()> {
         let report = self.group.report()?;
         let ours: Vec<_> = report.lvs.iter().filter(|lv| self.has(lv)).collect();
-        for lv in ours.iter().filter(|lv| lv.is_half()) {
+        for lv in ours.iter().filter(|lv| self.is_half(lv)) {
             tracing::warn!(lv = %lv.name, "removing what an earlier process left half-made");
             if let Err(error) = self.group.remove(&lv.name) {
                 tracing::error!(lv = %lv.name, error = format!("{error:#}"), "it stays for now");
@@ -123,6 +123,15 @@ impl Lvm {
             && (lv.is_ours() || lv.is_half())
     }
 
+    /// Whether a logical volume of ours is not whole yet, or not any more.
+    fn is_half(&self, lv: &Lv) -> bool {
+        // Before LVM removes a classic snapshot, it makes a volume of what that had kept of its origin's blocks.
+        let was_snapshot = self.config.thin_pool.is_none()
+            && lv.name.starts_with(SNAPSHOT)
+            && lv.origin.is_empty();
+        lv.is_half() || was_snapshot
+    }
+
     /// The logical volume of this name, if it is a whole one of the pool's.
     ///
     /// # Errors
@@ -132,7 +141,7 @@ impl Lvm {
             return Ok(None);
         };
         let pool = self.config.thin_pool.as_deref().unwrap_or_default();
-        if lv.is_half() || (lv.pool != pool && lv.is_ours()) {
+        if self.is_half(&lv) || (lv.pool != pool && lv.is_ours()) {
             return Ok(None);
         }
         ensure!(
@@ -151,7 +160,7 @@ impl Lvm {
     ) -> impl Iterator<Item = (&'a str, R)> {
         let mut lvs: Vec<_> = all
             .iter()
-            .filter(|lv| self.has(lv) && !lv.is_half())
+            .filter(|lv| self.has(lv) && !self.is_half(lv))
             .filter_map(|lv| Some((lv.name.strip_prefix(prefix)?, lv)))
             .collect();
         lvs.sort_unstable_by_key(|(name, _)| *name);
@@ -199,7 +208,7 @@ impl Lvm {
 
     fn room(&self, reserved: Bytes) -> Result<Capacity> {
         let report = self.group.report()?;
-        let is_volume = |lv: &&Lv| self.has(lv) && !lv.is_half() && lv.name.starts_with(VOLUME);
+        let is_volume = |lv: &&Lv| self.has(lv) && !self.is_half(lv) && lv.name.starts_with(VOLUME);
         let sizes = report.lvs.iter().filter(is_volume).map(|lv| lv.size);
         let promised = sizes.fold(reserved, Bytes::plus);
         let Some(pool) = &self.config.thin_pool else {
