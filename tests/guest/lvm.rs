@@ -236,6 +236,8 @@ fn a_disk_that_fails_is_told_and_what_is_on_others_goes_on() {
     let sick = bed.create("sick", 64);
     let at_sick = bed.publish(&sick);
     write(&at_sick, 0).expect("there is room");
+    // One that nobody uses, so that no write tells of it.
+    let idle = bed.create("idle", 64);
 
     failing.fail();
     let refused = until(|| write(&at_sick, 1).is_err());
@@ -246,6 +248,7 @@ fn a_disk_that_fails_is_told_and_what_is_on_others_goes_on() {
         told.contains(&"FilesystemErrors".to_owned())
     });
     let degraded = bed.is_told("DisksMissing");
+    let [of_idle, of_well] = [&idle, &well].map(|id| bed.client.health(id).expect("it is there"));
     let still = (write(&at_well, 1), holds(&at_well, 0));
     let created = bed.client.create("new", 64 * MIB, &[], &From::Nothing);
     failing.mend();
@@ -253,7 +256,8 @@ fn a_disk_that_fails_is_told_and_what_is_on_others_goes_on() {
     bed.unpublish(&sick);
     let kept = holds(&bed.publish(&sick), 0);
     let healthy = bed.client.health(&sick).expect("it is there");
-    for id in [&well, &sick] {
+    let of_idle_then = bed.client.health(&idle).expect("it is there");
+    for id in [&well, &sick, &idle] {
         bed.unpublish(id);
         bed.client.delete(id).expect("nobody uses it");
     }
@@ -262,6 +266,8 @@ fn a_disk_that_fails_is_told_and_what_is_on_others_goes_on() {
     assert!(refused, "the disk answers");
     assert!(told && degraded, "{:?}", bed.client.storage_health());
     assert!(still.0.is_ok() && still.1, "{still:?}");
+    assert!(of_idle.contains(&"DisksMissing".to_owned()), "{of_idle:?}");
+    assert_eq!((of_well, of_idle_then), (Vec::new(), Vec::new()));
     created.expect_err("LVM changes no group that misses a disk");
     assert!(recovered, "{:?}", bed.client.storage_health());
     assert!(kept, "it was acknowledged");

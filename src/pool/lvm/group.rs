@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::report::{Lv, Report, ThinPool};
+use super::report::{Lv, Partial, Report, ThinPool};
 use super::seen::Seen;
 use crate::host::command::Command;
 use crate::host::{Host, device_mapper};
@@ -70,6 +70,14 @@ impl Group {
         let report = self.report()?;
         let of_it = report.lvs.iter().filter(|lv| lv.origin == name);
         Ok(of_it.map(|lv| lv.name.clone()).collect())
+    }
+
+    /// The logical volumes that miss a disk.
+    pub(super) fn partial(&self) -> Result<Vec<Partial>> {
+        let query = Command::query("lvs")
+            .args(["--reportformat", "json", "--options", Partial::FIELDS])
+            .args(["--select", Partial::SELECTION, &self.name]);
+        Partial::read(&self.host.tools.run(&query)?)
     }
 
     /// How the thin pool of this name was made.

@@ -100,6 +100,38 @@ impl Report {
     }
 }
 
+/// A logical volume on a disk that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Partial {
+    /// Its name.
+    #[serde(rename = "lv_name")]
+    pub(super) name: String,
+    /// What it is made of: `linear`, `raid1`.
+    segtype: String,
+}
+
+impl Partial {
+    /// What to ask `lvs` for.
+    pub(super) const FIELDS: &str = "lv_name,segtype";
+    /// Of which.
+    pub(super) const SELECTION: &str = "lv_health_status=partial";
+
+    /// Reads its answer.
+    pub(super) fn read(text: &str) -> Result<Vec<Self>> {
+        #[derive(Deserialize)]
+        struct Part {
+            lv: Vec<Partial>,
+        }
+        let parts = parts::<Part>(text)?.into_iter();
+        Ok(parts.flat_map(|part| part.lv).collect())
+    }
+
+    /// Whether other disks may have all that is in it.
+    pub(super) fn is_redundant(&self) -> bool {
+        self.segtype.starts_with("raid") && self.segtype != "raid0"
+    }
+}
+
 impl ThinPool {
     /// What to ask `lvs` for.
     pub(super) const FIELDS: &str = "segtype,zero,lv_when_full";

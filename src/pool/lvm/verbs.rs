@@ -301,8 +301,8 @@ impl Pool for Lvm {
         faults
     }
 
-    fn volume_faults(&self, _volume: &Volume) -> Vec<Fault> {
-        Vec::new()
+    fn volume_faults(&self, volume: &Volume) -> Vec<Fault> {
+        self.watch.faults_of(&volume_lv(volume))
     }
 }
 

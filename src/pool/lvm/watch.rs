@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::group::Group;
-use super::report::Vg;
+use super::report::{Partial, Vg};
 use super::thin::{METADATA_BLOCK, Mode, Share, Thin};
 use crate::config::{self, AutoGrow};
 use crate::pool::{Fault, Severity};
@@ -20,10 +20,20 @@ const TICK: Duration = Duration::from_secs(1);
 /// How many of them pass until the volume group is looked at.
 const TICKS_FOR_GROUP: u32 = 15;
 
+const DISKS_MISSING: &str = "DisksMissing";
+
 /// The watcher of one pool; dropped, it ends.
 pub(super) struct Watch {
-    group_faults: Arc<Mutex<Vec<Fault>>>,
+    state: Arc<Mutex<State>>,
     _stop: Sender<()>,
+}
+
+/// The volume group as it was last seen.
+#[derive(Clone, Debug, Default)]
+struct State {
+    faults: Vec<Fault>,
+    /// What is on disks that are not there.
+    partial: Vec<Partial>,
 }
 
 /// What the thread works on.
@@ -31,7 +41,7 @@ struct Watcher {
     pool: PoolName,
     config: config::Lvm,
     group: Group,
-    group_faults: Arc<Mutex<Vec<Fault>>>,
+    state: Arc<Mutex<State>>,
     /// The reasons that were told last.
     told: Vec<&'static str>,
     /// Whether it was told that the volume group has no space left to extend with.
@@ -39,19 +49,19 @@ struct Watcher {
 }
 
 impl Watch {
-    /// Starts watching; `state` is what the group was seen as just now.
+    /// Starts watching; `seen` is what the group was seen as just now.
     pub(super) fn start(
         pool: &PoolName,
         config: &config::Lvm,
         group: &Group,
-        state: &Vg,
+        seen: &Vg,
     ) -> Result<Self> {
-        let group_faults = Arc::new(Mutex::new(faults_of(&group.name, state)));
+        let state = Arc::new(Mutex::new(State::of(group, seen)));
         let mut watcher = Watcher {
             pool: pool.clone(),
             config: config.clone(),
             group: group.clone(),
-            group_faults: Arc::clone(&group_faults),
+            state: Arc::clone(&state),
             told: Vec::new(),
             is_spent: false,
         };
@@ -67,32 +77,41 @@ impl Watch {
                 }
             })
             .context("starting the thread that watches the pool")?;
-        Ok(Self {
-            group_faults,
-            _stop: stop,
-        })
+        Ok(Self { state, _stop: stop })
     }
 
     /// What is wrong with the volume group, as it was last seen.
     pub(super) fn group_faults(&self) -> Vec<Fault> {
-        locked(&self.group_faults).clone()
+        locked(&self.state).faults.clone()
+    }
+
+    /// What is wrong with a logical volume, as it was last seen.
+    pub(super) fn faults_of(&self, lv: &str) -> Vec<Fault> {
+        let state = locked(&self.state);
+        let partial = state.partial.iter().find(|partial| partial.name == lv);
+        let fault = partial.map(|partial| Fault {
+            severity: if partial.is_redundant() {
+                Severity::Degraded
+            } else {
+                Severity::Inaccessible
+            },
+            reason: DISKS_MISSING,
+            message: format!("a disk that {lv} is on is not there: bring it back"),
+        });
+        fault.into_iter().collect()
     }
 }
 
 impl Watcher {
     fn look(&mut self, at_group: bool) {
         if at_group {
-            let faults = match self.group.report() {
-                Ok(report) => faults_of(&self.group.name, &report.group),
-                Err(error) => vec![Fault {
-                    severity: Severity::Inaccessible,
-                    reason: "VolumeGroupUnreadable",
-                    message: format!("{error:#}"),
-                }],
+            let state = match self.group.report() {
+                Ok(report) => State::of(&self.group, &report.group),
+                Err(error) => State::unreadable(&error),
             };
-            *locked(&self.group_faults) = faults;
+            *locked(&self.state) = state;
         }
-        let mut faults = locked(&self.group_faults).clone();
+        let mut faults = locked(&self.state).faults.clone();
         if let Some(pool) = self.config.thin_pool.clone() {
             match Thin::of(&self.group, &pool) {
                 Ok(thin) => {
@@ -181,21 +200,42 @@ pub(super) fn inactive(error: &anyhow::Error) -> Fault {
     }
 }
 
-fn faults_of(group: &str, state: &Vg) -> Vec<Fault> {
-    if state.missing == 0 {
-        return Vec::new();
+impl State {
+    fn of(group: &Group, seen: &Vg) -> Self {
+        if seen.missing == 0 {
+            return Self::default();
+        }
+        let missing = Fault {
+            severity: Severity::Degraded,
+            reason: DISKS_MISSING,
+            message: format!(
+                "volume group {} misses {} of its disks: bring them back; nothing can be made or changed in it until then",
+                group.name, seen.missing
+            ),
+        };
+        match group.partial() {
+            Ok(partial) => Self {
+                faults: vec![missing],
+                partial,
+            },
+            Err(error) => Self::unreadable(&error),
+        }
     }
-    vec![Fault {
-        severity: Severity::Degraded,
-        reason: "DisksMissing",
-        message: format!(
-            "volume group {group} misses {} of its disks: bring them back; nothing can be made or changed in it until then",
-            state.missing
-        ),
-    }]
+
+    fn unreadable(error: &anyhow::Error) -> Self {
+        let unreadable = Fault {
+            severity: Severity::Inaccessible,
+            reason: "VolumeGroupUnreadable",
+            message: format!("{error:#}"),
+        };
+        Self {
+            faults: vec![unreadable],
+            partial: Vec::new(),
+        }
+    }
 }
 
-fn locked(faults: &Mutex<Vec<Fault>>) -> MutexGuard<'_, Vec<Fault>> {
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
     // It is only ever replaced whole.
-    faults.lock().unwrap_or_else(PoisonError::into_inner)
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
