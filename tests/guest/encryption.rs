@@ -15,7 +15,7 @@ use orlop::volume::{Bytes, Error, Filesystem, Secret, Use, Volume};
 use tempfile::TempDir;
 
 use crate::client::{Client, From};
-use crate::support::home::{Ground, Home};
+use crate::support::home::{Ground, Home, VolumeGroup};
 use crate::support::verbs::{Form, KEY, Node};
 use crate::support::{run, skipped, takes_long, until};
 use crate::zfs::Tank;
@@ -114,6 +114,72 @@ fn the_key_is_nowhere_but_in_the_kernel() {
     assert_eq!(processes, Vec::<PathBuf>::new());
     assert_ne!(device, raw);
     assert!(!holds(bed.home.path(&bed.place), KEY), "the disk has it");
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn what_a_deleted_volume_leaves_on_the_disk_opens_no_more_with_its_key() {
+    let Some(group) = VolumeGroup::new(false) else {
+        return;
+    };
+    let desk = tempfile::tempdir().expect("a temporary directory can be made");
+    let pools = desk.path().join("pools.yaml");
+    let lvm = format!(
+        "pools: [{{ name: pool, lvm: {{ volumeGroup: {} }} }}]\n",
+        group.name
+    );
+    fs::write(&pools, lvm).expect("the desk can be written");
+    let node = crate::node::Node::start(&["--pools", pools.to_str().expect("it is text")]);
+    let mut client = Client::of(&node);
+    client.key = Some(KEY);
+    let [staging, target] = ["staging", "target"].map(|name| desk.path().join(name));
+    let class = [("encryption", "true")];
+    let created = client.create("one", SIZE.0, &class, &From::Nothing);
+    let id = created.expect("there is room");
+    client
+        .publish(&id, &staging, &target)
+        .expect("it has the key");
+    client
+        .unpublish(&id, &staging, &target)
+        .expect("nobody uses it");
+
+    let start = start_of(&group);
+    let before = opens(group.device(), start);
+    client.delete(&id).expect("it is mounted nowhere");
+    let after = opens(group.device(), start);
+
+    before.expect("it is the key");
+    let refused = after.expect_err("no key slot is left").to_string();
+    assert!(refused.contains("keyslot"), "{refused}");
+}
+
+/// Where on its disk the only volume of a group begins.
+fn start_of(group: &VolumeGroup) -> u64 {
+    let bytes = ["--noheadings", "--nosuffix", "--units=b"];
+    let ask = |tool: &str, field: &str, of: &str| {
+        let told = run(tool, bytes.iter().chain(&["--options", field, of]));
+        told.expect("it is there").trim().to_owned()
+    };
+    let number = |text: &str| text.parse::<u64>().expect("it is a number");
+    let area = ask("pvs", "pe_start", group.device());
+    let extent = ask("vgs", "vg_extent_size", &group.name);
+    let range = ask("lvs", "seg_pe_ranges", &group.name);
+    let first = range.split([':', '-']).nth(1).expect("it is on a disk");
+    number(&area) + number(first) * number(&extent)
+}
+
+/// Tries the key on what begins there.
+fn opens(disk: &str, start: u64) -> anyhow::Result<String> {
+    let offset = start.to_string();
+    let show = ["--find", "--show", "--read-only", "--offset", &offset, disk];
+    let device = run("losetup", show).expect("there is a loop device");
+    let device = device.trim();
+    let open = format!(
+        "printf %s '{KEY}' | cryptsetup open --test-passphrase --type=luks2 --key-file=- {device}"
+    );
+    let opened = run("sh", ["-c", &open]);
+    run("losetup", ["--detach", device]).expect("nobody uses it");
+    opened
 }
 
 #[test]

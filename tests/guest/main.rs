@@ -1,6 +1,7 @@
 //! What needs a kernel with device-mapper, ZFS or project quotas: `tests/machine` runs it where there is one.
 
 mod client;
+mod container;
 mod datasets;
 mod disk;
 mod encryption;
