@@ -117,8 +117,8 @@ fn a_restored_volume_can_be_larger_but_not_smaller(trial: &mut Trial) {
     let least = node.create(&restored("least", Bytes(1)));
     let refused = node.create(&small);
 
-    assert_eq!(large.record.size, larger);
-    assert_eq!(least.expect("there is room").record.size, usual);
+    assert_eq!(large.record.usable(), larger);
+    assert_eq!(least.expect("there is room").record.usable(), usual);
     assert!(matches!(refused, Err(Error::OutOfRange(_))), "{refused:?}");
     let shown = trial.show(&large);
     assert_eq!(shown.read(), "content");

@@ -175,7 +175,7 @@ fn an_image_that_is_larger_than_its_record_is_never_cut(trial: &mut Trial) {
     let grown = node.grow(&volume.id, LARGER).expect("there is room");
     shown.hide();
 
-    assert_eq!(grown.record.size, LARGER);
+    assert_eq!(grown.record.usable(), LARGER);
     for volume in [grown].iter().chain(&copies) {
         assert_eq!(trial.read(volume), "content");
     }

@@ -30,7 +30,7 @@ fn a_created_volume_is_found_and_a_deleted_one_is_not(trial: &mut Trial) {
     let volume = trial.create("one");
 
     assert_eq!(volume.id.to_string(), "pool/one");
-    assert_eq!(volume.record.size, USUAL);
+    assert_eq!(volume.record.usable(), USUAL);
     assert_eq!(node.get(&volume.id).expect("it exists"), volume);
     assert_eq!(node.volumes(), from_ref(&volume));
 
@@ -127,12 +127,12 @@ fn a_size_is_met_exactly_or_refused(trial: &mut Trial) {
     let tiny = node.create(&exactly("tiny", Bytes(1)));
     let huge = node.create(&trial.form.spec("huge", Bytes(u64::MAX)));
 
-    assert_eq!(made.record.size, even);
+    assert_eq!(made.record.usable(), even);
     if trial.form.is_tree() {
-        assert_eq!(uneven.expect("a tree has any size").record.size, odd);
+        assert_eq!(uneven.expect("a tree has any size").record.usable(), odd);
         let least = trial.home.least_tree();
         let smallest = node.create(&exactly("smallest", least));
-        assert_eq!(smallest.expect("it can be made").record.size, least);
+        assert_eq!(smallest.expect("it can be made").record.usable(), least);
         assert_eq!(tiny.is_ok(), least == Bytes(1), "{tiny:?}");
     } else {
         assert!(matches!(uneven, Err(Error::OutOfRange(_))), "{uneven:?}");
@@ -149,7 +149,7 @@ fn what_does_not_fit_is_refused_and_leaves_nothing(trial: &mut Trial) {
     let too_much = before.available.plus(Bytes::GIB);
 
     let created = node.create(&trial.form.spec("large", too_much));
-    let grown = node.grow(&volume.id, too_much.plus(volume.record.size));
+    let grown = node.grow(&volume.id, too_much.plus(volume.record.usable()));
 
     assert!(matches!(created, Err(Error::Full(_))), "{created:?}");
     assert!(matches!(grown, Err(Error::Full(_))), "{grown:?}");
@@ -198,7 +198,7 @@ fn a_volume_grows_and_never_shrinks(trial: &mut Trial) {
     let id = volume.id.clone();
     let shrunk = node.change(to_change(&id.name), move |core| core.grow(&id, limited));
 
-    assert_eq!(grown.record.size, larger);
+    assert_eq!(grown.record.usable(), larger);
     assert_eq!([&again, &less], [&grown; 2]);
     assert!(matches!(shrunk, Err(Error::OutOfRange(_))), "{shrunk:?}");
     assert_eq!(node.get(&volume.id).expect("it exists"), grown);
