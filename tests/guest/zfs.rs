@@ -336,7 +336,63 @@ fn a_missing_disk_is_told_and_nothing_is_wrong_once_it_is_back() {
     let is_told = || client.storage_health().expect("the node answers") == ["ZpoolDegraded"];
     let told = until(is_told);
     run("zpool", ["online", &tank.name, &disk]).expect("it is still there");
+    let recovered = until(|| client.storage_health().is_ok_and(|told| told.is_empty()));
 
     assert!(well.is_empty(), "{well:?}");
-    assert!(told, "{:?}", client.storage_health());
+    assert!(told && recovered, "{:?}", client.storage_health());
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn a_quota_above_the_pool_is_all_that_there_is_room_for() {
+    let Some(tank) = Tank::new("quota") else {
+        return;
+    };
+    let client = tank.client();
+    let create = |name: &str, mib: u64| client.create(name, mib * MIB, &[], &From::Nothing);
+    let limit = |quota: &str| {
+        run("zfs", ["set", &format!("quota={quota}"), &tank.name]).expect("it is there");
+    };
+
+    limit("256m");
+    let within = create("within", 128);
+    let beyond = create("beyond", 256);
+    limit("none");
+    let then = create("beyond", 256);
+    for id in [&within, &then].into_iter().flatten() {
+        client.delete(id).expect("it is not in use");
+    }
+
+    within.expect("there is room");
+    let refused = beyond.expect_err("128 MiB are left");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+    then.expect("there is room now");
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn what_is_reserved_is_reserved_and_grows() {
+    let Some(tank) = Tank::new("reserve") else {
+        return;
+    };
+    let client = tank.client();
+    let reserve = ("reserve", "true");
+    let of_device = [reserve, ("csi.storage.k8s.io/fstype", "ext4")];
+    for (name, class) in [("tree", &[reserve][..]), ("device", &of_device)] {
+        let id = client.create(name, SIZE, class, &From::Nothing);
+        let id = id.expect("there is room");
+        let reserved = || -> u64 {
+            let told = tank.property(&id, "refreservation");
+            told.parse().expect("it is a number")
+        };
+
+        let first = reserved();
+        client.grow(&id, 2 * SIZE).expect("there is room");
+        let then = reserved();
+        client.delete(&id).expect("it is not in use");
+
+        // That of a device has room for what describes it, too.
+        assert!((SIZE..SIZE * 5 / 4).contains(&first), "{name}: {first}");
+        assert!((2 * SIZE..SIZE * 5 / 2).contains(&then), "{name}: {then}");
+    }
 }
