@@ -109,6 +109,9 @@ fn a_thin_pool_filled_to_the_brim_by_three_volumes_loses_nothing() {
     let Some(bed) = Bed::thin("") else {
         return;
     };
+    let when_full = ["--noheadings", "--options=lv_when_full", &bed.lv("small")];
+    let when_full = run("lvs", when_full).expect("it is there");
+    assert_eq!(when_full.trim(), "error");
     let ids = ["one", "two", "three"].map(|name| bed.create(name, 200));
     let targets = ids.each_ref().map(|id| bed.publish(id));
 
@@ -158,6 +161,42 @@ fn a_thin_pool_filled_to_the_brim_by_three_volumes_loses_nothing() {
         log.contains("ThinPoolOutOfDataSpace") && log.contains("recovered"),
         "{log}"
     );
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn in_a_thin_pool_that_is_nearly_full_nothing_more_is_made() {
+    let Some(bed) = Bed::thin(", maxDataPercent: 40") else {
+        return;
+    };
+    let id = bed.create("one", 200);
+    let at = bed.publish(&id);
+    let taken = bed.client.snapshot(&id, "early").expect("there is room");
+    let half = Bytes::MIB.times(128).0 / BLOCK as u64;
+    for n in 0..usize::try_from(half).expect("it is small") {
+        write(&at, n).expect("there is room");
+    }
+
+    let told = bed.is_told("NearlyFull");
+    let refused = [
+        bed.client.create("two", MIB, &[], &From::Nothing),
+        bed.client.create("two", 200 * MIB, &[], &From::Volume(&id)),
+        bed.client
+            .create("two", 200 * MIB, &[], &From::Snapshot(&taken)),
+        bed.client.snapshot(&id, "late"),
+    ];
+    let written = write(&at, ENDLESS);
+    bed.client.delete_snapshot(&taken).expect("nobody uses it");
+    bed.unpublish(&id);
+    bed.client.delete(&id).expect("nobody uses it");
+    let recovered = bed.is_well();
+
+    assert!(told && recovered, "{:?}", bed.client.storage_health());
+    for refused in refused {
+        let refused = refused.expect_err("it is nearly full");
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    }
+    written.expect("who has room already is let be");
 }
 
 #[test]
