@@ -171,6 +171,8 @@ fn start_of(group: &VolumeGroup) -> u64 {
 /// Tries the key on what begins there.
 fn opens(disk: &str, start: u64) -> anyhow::Result<String> {
     let offset = start.to_string();
+    // What was read there before is not what the volume wrote.
+    run("blockdev", ["--flushbufs", disk]).expect("it is a disk");
     let show = ["--find", "--show", "--read-only", "--offset", &offset, disk];
     let device = run("losetup", show).expect("there is a loop device");
     let device = device.trim();
