@@ -133,7 +133,7 @@ fn what_a_deleted_volume_leaves_on_the_disk_opens_no_more_with_its_key() {
     let mut client = Client::of(&node);
     client.key = Some(KEY);
     let [staging, target] = ["staging", "target"].map(|name| desk.path().join(name));
-    let class = [("encryption", "true")];
+    let class = [("encryption", "true"), ("wipe", "none")];
     let created = client.create("one", SIZE.0, &class, &From::Nothing);
     let id = created.expect("there is room");
     client

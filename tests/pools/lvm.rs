@@ -13,6 +13,7 @@ pub(crate) const CLAIMS: &[Claim] = claims![
     a_record_that_can_not_be_read_is_told_and_hides_no_other,
     a_volume_removed_by_hand_is_gone_with_its_promise,
     what_was_left_half_made_is_swept,
+    a_copy_that_the_group_has_no_room_for_is_refused,
     a_snapshot_that_lvm_had_half_removed_is_none,
     what_is_not_ours_is_left_alone,
     a_volume_with_snapshots_grows_in_use_only_if_it_is_thin,
@@ -86,9 +87,31 @@ fn what_was_left_half_made_is_swept(trial: &mut Trial) {
     assert_ne!(trial.create("three").record.created, three.record.created);
 }
 
+fn is_thin(trial: &Trial) -> bool {
+    matches!(&trial.config.kind, config::Kind::Lvm(lvm) if lvm.thin_pool.is_some())
+}
+
+fn a_copy_that_the_group_has_no_room_for_is_refused(trial: &mut Trial) {
+    if is_thin(trial) {
+        return;
+    }
+    let (node, one) = (trial.node(), trial.create("one"));
+    let available = node.capacity(trial.form).available;
+    let most = Bytes(available.0 - USUAL.0 / 2);
+    let filler = trial.form.spec("filler", most);
+    let filler = node.create(&filler).expect("there is room");
+
+    let taken = node.snapshot("snapshot", &one.id);
+    let cloned = node.create(&trial.form.cloned("two", USUAL, &one));
+
+    assert!(matches!(taken, Err(Error::Full(_))), "{taken:?}");
+    assert!(matches!(cloned, Err(Error::Full(_))), "{cloned:?}");
+    assert_eq!(node.volumes(), [filler, one]);
+    assert!(trial.is_tidy());
+}
+
 fn a_snapshot_that_lvm_had_half_removed_is_none(trial: &mut Trial) {
-    let thick = matches!(&trial.config.kind, config::Kind::Lvm(lvm) if lvm.thin_pool.is_none());
-    if !thick {
+    if is_thin(trial) {
         return;
     }
     let one = trial.filled("one", "content");
@@ -127,7 +150,7 @@ fn a_volume_with_snapshots_grows_in_use_only_if_it_is_thin(trial: &mut Trial) {
     let (node, volume) = (trial.node(), trial.filled("one", "content"));
     let snapshot = node.snapshot("snapshot", &volume.id);
     let snapshot = snapshot.expect("the volume exists");
-    let thin = matches!(&trial.config.kind, config::Kind::Lvm(lvm) if lvm.thin_pool.is_some());
+    let thin = is_thin(trial);
     let shown = trial.show(&volume);
 
     let in_use = node.grow(&volume.id, LARGER);

@@ -186,6 +186,25 @@ impl Lvm {
         })
     }
 
+    /// Keeps room for a snapshot of a volume while it is taken.
+    fn reserve_store(&self, of: &Volume) -> volume::Result<Option<Promise<'_>>> {
+        if self.config.thin_pool.is_some() {
+            // It promises nothing: what is overcommitted is only filled later.
+            return self.refuse_full().map(|()| None);
+        }
+        self.reserve(self.store(of)).map(Some)
+    }
+
+    /// What a snapshot of a volume takes of the group at once: a classic one its store, a thin one nothing.
+    fn store(&self, of: &Volume) -> Bytes {
+        if self.config.thin_pool.is_some() {
+            return Bytes(0);
+        }
+        Bytes(of.record.size.0 / 100)
+            .times(self.config.snapshot_percent)
+            .round_up(self.extent)
+    }
+
     /// Refuses to make anything in a thin pool that is nearly full.
     fn refuse_full(&self) -> volume::Result<()> {
         let Some(pool) = &self.config.thin_pool else {

@@ -12,7 +12,7 @@ use crate::pool::{
     Attached, Capacity, Device, Fault, Level, Origin, Pool, Severity, Stuck, Usage, shape,
 };
 use crate::volume::{
-    self, Access, Class, Error, Filesystem, Layout, PoolName, Shape, Snapshot, SnapshotId,
+    self, Access, Bytes, Class, Error, Filesystem, Layout, PoolName, Shape, Snapshot, SnapshotId,
     SnapshotName, SnapshotRecord, Volume, VolumeName, VolumeRecord,
 };
 
@@ -89,7 +89,11 @@ impl Pool for Lvm {
         origin: Option<&Origin>,
         progress: &Progress,
     ) -> volume::Result<Volume> {
-        let _room = self.reserve(record.size)?;
+        let store = match origin {
+            Some(Origin::Volume(source, _)) => self.store(source),
+            _ => Bytes(0),
+        };
+        let _room = self.reserve(record.size.plus(store))?;
         self.make(&lv_of(VOLUME, name.as_str()), &record, origin, progress)?;
         Ok(self.volume(name, record))
     }
@@ -200,7 +204,7 @@ impl Pool for Lvm {
         mounted_at: Option<&Path>,
         _progress: &Progress,
     ) -> volume::Result<Snapshot> {
-        self.refuse_full()?;
+        let _room = self.reserve_store(volume)?;
         self.take(&snapshot_lv(name), volume, mounted_at, &record)?;
         Ok(snapshot(name, record))
     }
