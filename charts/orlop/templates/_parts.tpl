@@ -26,6 +26,11 @@ app.kubernetes.io/component: {{ . }}
 {{- $found | uniq | toJson }}
 {{- end }}
 
+{{/* Whether a pool is of LVM: something, or nothing. */}}
+{{- define "orlop.lvm" -}}
+{{- range .Values.pools }}{{ if .lvm }}yes{{ end }}{{ end }}
+{{- end }}
+
 {{/* A stock sidecar beside the router, whose socket is its user's alone. Called with the root, its name and its arguments. */}}
 {{- define "orlop.sidecar" -}}
 {{- $sidecars := .root.Values.sidecars -}}
