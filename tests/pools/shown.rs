@@ -1,9 +1,10 @@
 //! Claims about volumes that are staged and published, and about what is done to them meanwhile.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use orlop::driver::mounts::{EphemeralSpec, PublishSpec, StageSpec};
@@ -24,10 +25,14 @@ pub(crate) const CLAIMS: &[Claim] = claims![
     a_volume_in_use_is_not_deleted_also_after_a_restart,
     a_volume_grows_while_it_is_used,
     a_snapshot_of_a_volume_in_use_is_whole,
+    rows_that_are_synced_before_a_snapshot_are_in_it,
     a_clone_is_made_while_its_source_is_written,
     a_target_that_is_not_ours_is_left_alone,
     an_inline_volume_lives_as_long_as_its_consumer,
 ];
+
+/// How many rows are in a log before a snapshot of it is taken.
+const SOME_ROWS: usize = 20;
 
 /// The kernel's number of loop devices.
 const LOOP: u32 = 7;
@@ -215,6 +220,49 @@ fn a_snapshot_of_a_volume_in_use_is_whole(trial: &mut Trial) {
     assert_eq!(shown.read(), "after");
     shown.hide();
     assert!(no_loops_are_left(trial));
+}
+
+/// As a database does it: a log that is written, and synced, while the snapshot is taken.
+fn rows_that_are_synced_before_a_snapshot_are_in_it(trial: &mut Trial) {
+    if trial.form.access == Access::Block {
+        return;
+    }
+    let (node, volume) = (trial.node(), trial.create("one"));
+    let shown = trial.show(&volume);
+    let log = shown.target.join("rows");
+    let (synced, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+
+    let (before, snapshot) = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut file = fs::File::create(&log).expect("there is room");
+            for row in 1.. {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                writeln!(file, "{row}").expect("there is room");
+                file.sync_data().expect("there is room");
+                synced.store(row, Ordering::Relaxed);
+            }
+        });
+        let has_begun = until(|| synced.load(Ordering::Relaxed) >= SOME_ROWS);
+        let before = synced.load(Ordering::Relaxed);
+        let snapshot = node.snapshot("snapshot", &volume.id);
+        ended.store(true, Ordering::Relaxed);
+        assert!(has_begun, "nothing is written");
+        (before, snapshot.expect("there is room"))
+    });
+    shown.hide();
+    let restored = trial.form.restored("two", LARGER, &snapshot);
+    let restored = node.create(&restored).expect("there is room");
+    let shown = trial.show(&restored);
+    let text = fs::read_to_string(shown.target.join("rows")).expect("it was there");
+    shown.hide();
+
+    // The last row may have been on its way.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let rows: Vec<usize> = whole.lines().flat_map(str::parse).collect();
+    assert!(rows.len() >= before, "{} of {before}: {text}", rows.len());
+    assert!(rows.iter().copied().eq(1..=rows.len()), "{text}");
 }
 
 fn a_clone_is_made_while_its_source_is_written(trial: &mut Trial) {
