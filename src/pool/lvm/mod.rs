@@ -7,8 +7,8 @@
 //! r-<name>.<number>    a volume that was deleted: it is erased, or stays below its classic snapshots
 //! ```
 //!
-//! A command of LVM happens or does not; what needs a second one has the tag `orlop-half` until its last, and is removed
-//! at the next start if that never came. The size of a volume is that of its logical volume, so that it grows in one
+//! A command of LVM happens or does not, but for the removal of a classic snapshot (`is_half`); what needs a second one
+//! has the tag `orlop-half` until its last, and is removed at the next start if that never came. The size of a volume is that of its logical volume, so that it grows in one
 //! step. All other records are in tags (`tags.rs`). LVs that have none are somebody else's and left alone.
 //!
 //! A filesystem is frozen for a snapshot by the device mapper; under the freeze of another a classic snapshot is left
