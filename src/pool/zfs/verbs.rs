@@ -25,7 +25,7 @@ use crate::volume::{
 /// How long a filesystem may stand still while its device grows.
 const GROWTH_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long udev may look at a device that is to be destroyed.
+/// How long udev may look at a device that is to be changed.
 const PASSING: Duration = Duration::from_secs(10);
 
 impl Pool for Zfs {
@@ -128,7 +128,7 @@ impl Pool for Zfs {
         };
         let dataset = self.names.volume(name);
         freeze::below(&self.host.gate, mounted_at, GROWTH_LIMIT, || {
-            self.change(set.arg(&dataset))?;
+            self.change_when_let(&set.arg(&dataset))?;
             // Whoever opens a zvol first after its size changed makes the kernel forget what was written to its filesystem
             // and is not on it yet.
             match layout {
@@ -365,16 +365,27 @@ impl Zfs {
         self.volume(name, record)
     }
 
-    /// Destroys a dataset. A device that was just closed may be looked at by udev for a moment, who keeps it open.
+    /// Destroys a dataset.
     pub(super) fn remove(&self, dataset: &str) -> anyhow::Result<()> {
+        self.change_when_let(&destroy(dataset))
+    }
+
+    /// Runs what changes something that may be a device. One that was just closed may be looked at by udev for a moment, who
+    /// keeps it open: ZFS calls it busy until then.
+    fn change_when_let(&self, command: &Command) -> anyhow::Result<()> {
         let deadline = Instant::now() + PASSING;
         loop {
-            let removed = self.change(destroy(dataset));
-            let is_device = zvol::find(&self.host.gate, dataset)?.is_some();
-            if removed.is_ok() || !is_device || Instant::now() >= deadline {
-                return removed;
+            match self.change(command.clone()) {
+                Err(error) if is_busy(&error) && Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(200));
+                }
+                changed => return changed,
             }
-            thread::sleep(Duration::from_millis(200));
         }
     }
+}
+
+/// Whether ZFS said so; its tools have one exit status for all.
+fn is_busy(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains("dataset is busy")
 }
