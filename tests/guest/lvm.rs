@@ -122,6 +122,8 @@ fn a_thin_pool_filled_to_the_brim_by_three_volumes_loses_nothing() {
         writers.map(|writer| writer.join().expect("a writer ends"))
     });
     let full = bed.is_told("ThinPoolOutOfDataSpace");
+    // The log has it from the watcher, who looks each second: not after the pool is mended.
+    let logged = until(|| bed.node.log().contains("ThinPoolOutOfDataSpace"));
     let sick = bed.client.health(&ids[0]).expect("it is there");
     let refused = bed.client.create("four", MIB, &[], &From::Nothing);
     run(
@@ -141,7 +143,7 @@ fn a_thin_pool_filled_to_the_brim_by_three_volumes_loses_nothing() {
         bed.client.delete(id).expect("nobody uses it");
     }
 
-    assert!(full, "{:?}", bed.client.storage_health());
+    assert!(full && logged, "{:?}", bed.client.storage_health());
     assert!(
         sick.contains(&"ThinPoolOutOfDataSpace".to_owned()),
         "{sick:?}"
