@@ -14,8 +14,7 @@ use serde_json::Value;
 use crate::calls::{self, Client, MIB};
 use crate::layers::Layers;
 use crate::node::Node;
-use crate::support::Killed;
-use crate::support::skipped;
+use crate::support::{Killed, skipped};
 use crate::surroundings::{address, get};
 use crate::{PATIENCE, until};
 

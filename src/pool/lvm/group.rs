@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::report::{Lv, Partial, Report, ThinPool};
+use super::report::{self, Lv, Partial, Report, ThinPool};
 use super::seen::Seen;
 use crate::host::command::Command;
 use crate::host::{Host, device_mapper};
@@ -74,18 +74,21 @@ impl Group {
 
     /// The logical volumes that miss a disk.
     pub(super) fn partial(&self) -> Result<Vec<Partial>> {
+        report::lvs(&self.lvs(Partial::FIELDS, Partial::SELECTION)?)
+    }
+
+    /// What `lvs` says of the logical volumes that are selected.
+    fn lvs(&self, fields: &str, selection: &str) -> Result<String> {
         let query = Command::query("lvs")
-            .args(["--reportformat", "json", "--options", Partial::FIELDS])
-            .args(["--select", Partial::SELECTION, &self.name]);
-        Partial::read(&self.host.tools.run(&query)?)
+            .args(["--reportformat", "json", "--options", fields])
+            .args(["--select", selection, &self.name]);
+        self.host.tools.run(&query)
     }
 
     /// How the thin pool of this name was made.
     pub(super) fn thin_pool(&self, name: &str) -> Result<ThinPool> {
-        let query = Command::query("lvs")
-            .args(["--reportformat", "json", "--options", ThinPool::FIELDS])
-            .args(["--select", &format!("lv_name={name}"), &self.name]);
-        let pool = ThinPool::read(&self.host.tools.run(&query)?)?;
+        let told = self.lvs(ThinPool::FIELDS, &format!("lv_name={name}"))?;
+        let pool = ThinPool::read(&told)?;
         let pool = pool.with_context(|| {
             format!(
                 "volume group {} has no thin pool {name}: make it with `lvcreate --type thin-pool`",

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! A command of LVM happens or does not, but for the removal of a classic snapshot (`is_half`); what needs a second one
-//! has the tag `orlop-half` until its last, and is removed at the next start if that never came. The size of a volume is that of its logical volume, so that it grows in one
-//! step. All other records are in tags (`tags.rs`). LVs that have none are somebody else's and left alone.
+//! has the tag `orlop-half` until its last, and is removed at the next start if that never came. The size of a volume is
+//! that of its logical volume, so that it grows in one step. All other records are in tags (`tags.rs`). LVs that have none
+//! are somebody else's and left alone.
 //!
 //! A filesystem is frozen for a snapshot by the device mapper; under the freeze of another a classic snapshot is left
 //! behind broken. Only through dm-crypt it does not reach: an encrypted one is frozen by us.
@@ -184,15 +185,6 @@ impl Lvm {
             )),
             Err(error) => error.into(),
         })
-    }
-
-    /// Keeps room for a snapshot of a volume while it is taken.
-    fn reserve_store(&self, of: &Volume) -> volume::Result<Option<Promise<'_>>> {
-        if self.config.thin_pool.is_some() {
-            // It promises nothing: what is overcommitted is only filled later.
-            return self.refuse_full().map(|()| None);
-        }
-        self.reserve(self.store(of)).map(Some)
     }
 
     /// What a snapshot of a volume takes of the group at once: a classic one its store, a thin one nothing.

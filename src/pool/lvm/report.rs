@@ -116,16 +116,6 @@ impl Partial {
     /// Of which.
     pub(super) const SELECTION: &str = "lv_health_status=partial";
 
-    /// Reads its answer.
-    pub(super) fn read(text: &str) -> Result<Vec<Self>> {
-        #[derive(Deserialize)]
-        struct Part {
-            lv: Vec<Partial>,
-        }
-        let parts = parts::<Part>(text)?.into_iter();
-        Ok(parts.flat_map(|part| part.lv).collect())
-    }
-
     /// Whether other disks may have all that is in it.
     pub(super) fn is_redundant(&self) -> bool {
         self.segtype.starts_with("raid") && self.segtype != "raid0"
@@ -138,12 +128,7 @@ impl ThinPool {
 
     /// Reads its answer; nothing, if there is none.
     pub(super) fn read(text: &str) -> Result<Option<Self>> {
-        #[derive(Deserialize)]
-        struct Part {
-            lv: Vec<ThinPool>,
-        }
-        let parts = parts::<Part>(text)?.into_iter();
-        Ok(parts.flat_map(|part| part.lv).next())
+        Ok(lvs(text)?.into_iter().next())
     }
 }
 
@@ -166,6 +151,16 @@ impl Lv {
     fn tags(&self) -> impl Iterator<Item = &str> {
         self.tags.split(',')
     }
+}
+
+/// Reads the answer of `lvs`.
+pub(super) fn lvs<L: DeserializeOwned>(text: &str) -> Result<Vec<L>> {
+    #[derive(Deserialize)]
+    struct Part<L> {
+        lv: Vec<L>,
+    }
+    let parts = parts::<Part<L>>(text)?.into_iter();
+    Ok(parts.flat_map(|part| part.lv).collect())
 }
 
 /// The parts of any report.

@@ -204,7 +204,7 @@ impl Pool for Lvm {
         mounted_at: Option<&Path>,
         _progress: &Progress,
     ) -> volume::Result<Snapshot> {
-        let _room = self.reserve_store(volume)?;
+        let _room = self.reserve(self.store(volume))?;
         self.take(&snapshot_lv(name), volume, mounted_at, &record)?;
         Ok(snapshot(name, record))
     }
