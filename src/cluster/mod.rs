@@ -88,7 +88,7 @@ impl Router {
         }
         Err(Error::Unreachable(format!(
             "{key} may be on a node that can not be asked now: {}",
-            silent.join("; ")
+            nodes::listed(silent)
         )))
     }
 

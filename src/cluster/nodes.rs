@@ -33,6 +33,8 @@ const LOOKS: usize = 64;
 const LOOK_BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0];
 /// How long a call waits for the nodes to be looked at again.
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
+/// How many nodes an error names: it goes in a header, whose length HTTP/2 limits.
+const NAMED: usize = 5;
 /// How often a silent connection is tried, and how long an answer may take: a machine that is off says nothing.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(5));
 
@@ -314,6 +316,17 @@ impl Node {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         self.node.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Nodes and why they can not be asked, for the message of an error: a few, and how many more there are.
+pub(super) fn listed(mut away: Vec<String>) -> String {
+    let more = away.len().saturating_sub(NAMED);
+    away.truncate(NAMED);
+    let named = away.join("; ");
+    match more {
+        0 => named,
+        more => format!("{named}; and {more} more"),
     }
 }
 

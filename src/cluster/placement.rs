@@ -9,7 +9,7 @@ use tonic::{Code, Request, Response};
 
 use super::Router;
 use super::inventory::Key;
-use super::nodes::{Node, Outcome};
+use super::nodes::{Node, Outcome, listed};
 use crate::csi::proto::volume_content_source::Type;
 use crate::csi::proto::{self, CreateVolumeRequest, CreateVolumeResponse, GetCapacityRequest};
 use crate::csi::{Reply, snapshot_id, volume_id};
@@ -69,7 +69,7 @@ impl Router {
             }
         }
         if !away.is_empty() {
-            let away = away.join("; ");
+            let away = listed(away);
             return Err(Error::Unreachable(format!(
                 "no node that can be asked has room for it, and not all can be: {away}"
             ))

@@ -98,3 +98,26 @@ async fn the_pools_of_those_that_answer_are_listed_and_the_silent_one_named() {
     assert!(told.contains("node b can not be reached"), "{told}");
     assert_eq!(listed.status.code(), Some(4), "{told}");
 }
+
+#[tokio::test]
+async fn of_many_nodes_that_are_away_an_error_names_a_few() {
+    let fleet = Fleet::of(1);
+    let away: Vec<_> = (0..400).map(|n| format!("away-{n}=127.0.0.1:1")).collect();
+    let away: Vec<_> = away.iter().flat_map(|node| ["--node", node]).collect();
+    let router = fleet.router_and(&away);
+    let mut client = crate::calls::Client::new(router.channel().await);
+
+    let may_be_there = client.delete("default/nothing").await;
+    let nowhere = client.create(on("data", &["away-0", "away-1"])).await;
+
+    let may_be_there = may_be_there.expect_err("one that is away may have it");
+    assert_eq!(may_be_there.code(), Code::Unavailable, "{may_be_there}");
+    assert!(
+        may_be_there.message().contains("; and 39"),
+        "{may_be_there}"
+    );
+    assert_eq!(
+        nowhere.expect_err("both are away").code(),
+        Code::Unavailable
+    );
+}
