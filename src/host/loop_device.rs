@@ -1,11 +1,9 @@
 //! Loop devices: image files seen as block devices.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::thread;
@@ -192,14 +190,6 @@ impl LoopDevices {
             }
         }
         Ok(all)
-    }
-
-    /// The path that the kernel has for the file of a device: a hint, for names change.
-    pub fn path_of(&self, number: u32) -> Option<PathBuf> {
-        let path = fs::read(format!("/sys/block/loop{number}/loop/backing_file")).ok()?;
-        Some(PathBuf::from(OsString::from_vec(
-            path.trim_ascii_end().to_vec(),
-        )))
     }
 
     /// The device of that number, if it holds `file`.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
@@ -124,31 +124,20 @@ impl Images {
         Ok(())
     }
 
-    /// The volumes in the folder `volumes` whose images are attached.
-    pub(super) fn attached_in(&self, volumes: &Path) -> Vec<VolumeName> {
-        let name = |number: &u32| {
-            let path = self.host.loops.path_of(*number)?;
-            let entry = path.strip_prefix(volumes).ok()?.components().next()?;
-            entry.as_os_str().to_str()?.parse().ok()
+    /// The volumes in the folder `volumes` whose images are attached, by the number of the loop device.
+    ///
+    /// An image is known by the file itself: of a device that was attached in a container that is gone the kernel
+    /// tells a path that leads nowhere.
+    pub(super) fn attached_in(&self, volumes: &Folder) -> Result<HashMap<u32, VolumeName>> {
+        if self.known().is_empty() {
+            return Ok(HashMap::new());
+        }
+        let shown = |name: String| {
+            let image = volumes.folder(&name).ok()??.file(FILE, false).ok()??;
+            let number = *self.known().get(&FileId::of(&image).ok()?)?;
+            Some((number, name.parse().ok()?))
         };
-        self.known().values().filter_map(name).collect()
-    }
-
-    /// Where the file is that is seen through this mount, if it is of a loop device.
-    pub(super) fn shown_by(&self, mount: &Entry) -> Option<PathBuf> {
-        // A device node that was bound is a file of its own in a devtmpfs; a filesystem names its device.
-        let node = if mount.filesystem == "devtmpfs" {
-            mount.root.as_path()
-        } else {
-            Path::new(&mount.source)
-        };
-        let number = node
-            .file_name()?
-            .to_str()?
-            .strip_prefix("loop")?
-            .parse()
-            .ok()?;
-        self.host.loops.path_of(number)
+        Ok(volumes.names()?.into_iter().filter_map(shown).collect())
     }
 
     fn find(&self, image: &File) -> Result<Option<LoopDevice>> {
@@ -195,4 +184,16 @@ pub(super) fn lost(entry: &Folder, what: &str) -> String {
         "{} has lost its {what}: bring it back from a copy, or remove the folder",
         entry.path().display()
     )
+}
+
+/// The number of the loop device that is seen through this mount, if one is.
+pub(super) fn loop_of(mount: &Entry) -> Option<u32> {
+    // A device node that was bound is a file of its own in a devtmpfs; a filesystem names its device.
+    let node = if mount.filesystem == "devtmpfs" {
+        mount.root.as_path()
+    } else {
+        Path::new(&mount.source)
+    };
+    let name = node.file_name()?.to_str()?;
+    name.strip_prefix("loop")?.parse().ok()
 }

@@ -5,11 +5,15 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use orlop::csi::proto::{NodeGetVolumeStatsRequest, NodePublishVolumeRequest};
+use orlop::csi::proto::{CreateVolumeRequest, NodeGetVolumeStatsRequest, NodePublishVolumeRequest};
+use orlop::host::freeze::thaw_leftover;
+use orlop::host::gate::Gate;
+use orlop::host::loop_device::{LoopDevice, LoopDevices};
+use orlop::host::namespace;
 
 use crate::calls::{self, Client, MIB, text};
 use crate::node::Node;
-use crate::support::skipped;
+use crate::support::{run, skipped};
 
 /// A publication of an inline volume of 16 MiB.
 fn inline(name: &str, layout: &str, target: &Path) -> NodePublishVolumeRequest {
@@ -195,4 +199,71 @@ async fn a_volume_is_staged_again_while_a_consumer_has_it() {
         fs::read(staging.join("row")).expect("it is the same"),
         b"kept"
     );
+}
+
+#[tokio::test]
+async fn an_image_that_a_container_which_is_gone_had_attached_is_found_and_thawed() {
+    if !is_root("a container's loop device") {
+        return;
+    }
+    let mut node = Node::start(&[]);
+    let (pool, staging) = (
+        node.dir.path().join("data/default"),
+        node.dir.path().join("staging"),
+    );
+    let id = Client::new(node.channel().await)
+        .create(calls::image("image", 16 * MIB, "ext4"))
+        .await
+        .expect("there is room")
+        .volume_id;
+    node.kill();
+    let device = attached_in_a_container(&pool, "volumes/image/image");
+    let told = format!("/sys/block/loop{}/loop/backing_file", device.number);
+    let told = fs::read_to_string(told).expect("it is attached");
+    assert!(
+        !Path::new(told.trim()).exists(),
+        "{told} should lead nowhere"
+    );
+    fs::create_dir(&staging).expect("the name is free");
+    run("mount", [&device.path, &staging]).expect("it has a filesystem");
+    run("fsfreeze", [Path::new("-f"), &staging]).expect("it is mounted");
+    drop(device);
+
+    node.start_again();
+    let still_frozen = thaw_leftover(&Gate::open(), &staging).expect("it is mounted");
+    let mut client = Client::new(node.channel().await);
+    let staged = client.stage(&id, &staging, calls::mounted()).await;
+
+    assert!(!still_frozen, "{}", node.log());
+    staged.expect("it is staged there already");
+    // What only the page cache holds is in a snapshot because the filesystem stands still for it.
+    fs::write(staging.join("row"), "kept").expect("it was thawed");
+    let snapshot = client.snapshot("held", &id).await.expect("there is room");
+    let restored = CreateVolumeRequest {
+        volume_content_source: Some(calls::of_snapshot(&snapshot.snapshot_id)),
+        ..calls::image("restored", 16 * MIB, "ext4")
+    };
+    let restored = client.create(restored).await.expect("there is room");
+    let beside = node.dir.path().join("restored");
+    client
+        .stage(&restored.volume_id, &beside, calls::mounted())
+        .await
+        .expect("it is whole");
+    assert_eq!(fs::read(beside.join("row")).expect("it is there"), b"kept");
+}
+
+/// Attaches the pool's file as a node does that sees the pool at another place, in mounts of its own that end with it.
+fn attached_in_a_container(pool: &Path, file: &str) -> LoopDevice {
+    let inside = tempfile::tempdir().expect("a temporary directory can be made");
+    namespace::in_own_mounts(|| {
+        run("mount", [Path::new("--bind"), pool, inside.path()]).expect("root may");
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .open(inside.path().join(file));
+        LoopDevices::new(Gate::open())
+            .attach(&file.expect("the volume is there"), false, true)
+            .expect("a device is free")
+    })
+    .expect("root may make a mount namespace")
 }

@@ -141,10 +141,13 @@ impl Directory {
 
 /// The loop devices whose files are below a directory, and those files.
 pub(crate) fn loops_below(directory: &Path) -> Vec<(FileId, PathBuf)> {
-    let loops = LoopDevices::new(Gate::open());
-    let all = loops.all().expect("the loop devices can be listed");
-    all.into_iter()
-        .filter_map(|(file, number)| Some((file, loops.path_of(number)?)))
+    let all = LoopDevices::new(Gate::open()).all();
+    let path_of = |number| {
+        let told = std::fs::read_to_string(format!("/sys/block/loop{number}/loop/backing_file"));
+        Some(PathBuf::from(told.ok()?.trim_end()))
+    };
+    let all = all.expect("the loop devices can be listed").into_iter();
+    all.filter_map(|(file, number)| Some((file, path_of(number)?)))
         .filter(|(_, path)| path.starts_with(directory))
         .collect()
 }

@@ -10,6 +10,7 @@
 
 mod verbs;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,6 +90,8 @@ pub(super) struct Folders {
     snapshots: Shelf<SnapshotRecord>,
     ledger: Ledger,
     interrupted: Vec<VolumeName>,
+    /// What the loop devices of earlier processes show, by their numbers.
+    found: HashMap<u32, VolumeName>,
     _lock: File,
 }
 
@@ -131,14 +134,19 @@ impl Folders {
         let yard = Yard::new(making, trash, Arc::clone(&trees));
         yard.sweep()?;
         let (images, home) = (Images::new(host.clone())?, Home::of(&volumes, host)?);
-        let attached = images.attached_in(volumes.path());
+        let found = images.attached_in(&volumes)?;
         let volumes: Shelf<VolumeRecord> = Shelf::new(volumes);
         let holds_filesystem = |name: &VolumeName| {
             let found = volumes.find(name.as_str());
             found.is_ok_and(|record| record.is_some_and(|record| record.filesystem.is_some()))
         };
         Ok(Self {
-            interrupted: attached.into_iter().filter(holds_filesystem).collect(),
+            interrupted: found
+                .values()
+                .filter(|name| holds_filesystem(name))
+                .cloned()
+                .collect(),
+            found,
             images,
             home,
             volumes,

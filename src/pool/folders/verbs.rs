@@ -262,22 +262,12 @@ impl Pool for Folders {
     }
 
     fn recognise(&self, mount: &Entry) -> Option<VolumeName> {
-        let place = if mount.dev == self.home.dev {
-            mount.root.strip_prefix(&self.home.volumes).ok()?.to_owned()
-        } else {
-            self.images
-                .shown_by(mount)?
-                .strip_prefix(self.volumes.folder().path())
-                .ok()?
-                .to_owned()
-        };
-        place
-            .components()
-            .next()?
-            .as_os_str()
-            .to_str()?
-            .parse()
-            .ok()
+        if mount.dev != self.home.dev {
+            return self.found.get(&image::loop_of(mount)?).cloned();
+        }
+        let place = mount.root.strip_prefix(&self.home.volumes).ok()?;
+        let name = place.components().next()?.as_os_str().to_str()?;
+        name.parse().ok()
     }
 
     fn interrupted(&self) -> &[VolumeName] {
