@@ -154,6 +154,49 @@ fn an_ext4_with_damage_that_can_be_mended_is_mended_and_other_damage_is_named() 
     });
 }
 
+/// Of what it left clean e2fsck reads no more than the superblock, as we do without it.
+#[test]
+fn an_ext4_is_checked_unless_it_was_left_clean() {
+    sandbox(|dir| {
+        let (image, target) = mounted(dir, Filesystem::Ext4, 64 << 20);
+        let needs_a_check = |path: &Path| filesystem::check(&Refuses, Filesystem::Ext4, path);
+        let copy = |name: &str| image.copy(dir.join(name));
+        fs::write(target.join("row"), "written").expect("there is room");
+        rustix::fs::syncfs(File::open(&target).expect("it is mounted")).expect("it can be written");
+        let cut_off = copy("cut off");
+
+        mounts().unmount(&target).expect("nothing uses it");
+
+        needs_a_check(&cut_off.path).expect_err("it has a log to replay");
+        needs_a_check(&image.path).expect("it was unmounted");
+        for (field, value) in [
+            ("state", "0"),
+            ("state", "3"),
+            ("error_count", "1"),
+            ("last_orphan", "12"),
+            ("checkinterval", "1"),
+            ("max_mnt_count", "1"),
+            ("feature_ro_compat", "0x1046b"),
+        ] {
+            let changed = copy(field);
+            let change = format!("set_super_value {field} {value}");
+            let debugfs = Command::new("debugfs").args(["-w", "-R", &change]);
+            let tools = Tools::new(Gate::open());
+            tools.run(&debugfs.arg(&changed.path)).expect("it is there");
+            needs_a_check(&changed.path).expect_err(field);
+            fs::remove_file(&changed.path).expect("it is there");
+        }
+    });
+}
+
+struct Refuses;
+
+impl Runner for Refuses {
+    fn run(&self, command: &Command) -> anyhow::Result<String> {
+        anyhow::bail!("{command:?} is not wanted")
+    }
+}
+
 /// The source is mounted, so that its clone has a log to replay.
 #[test]
 fn a_clone_is_mounted_beside_its_source_each_with_its_own_content() {
