@@ -4,7 +4,7 @@ pub mod http;
 pub mod metrics;
 pub mod trace;
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use anyhow::{Context, Result, anyhow};
 use tracing_subscriber::layer::SubscriberExt;
@@ -27,7 +27,11 @@ pub enum LogFormat {
 /// A filter that can not be read; a second call.
 pub fn start(filter: &str, format: LogFormat) -> Result<()> {
     let filter = parse(filter)?;
-    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let mut log = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    if !io::stderr().is_terminal() {
+        // Docker's log would keep colours as noise.
+        log.set_ansi(false);
+    }
     let log = match format {
         LogFormat::Text => log.boxed(),
         LogFormat::Json => log.json().flatten_event(true).boxed(),
