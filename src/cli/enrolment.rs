@@ -10,7 +10,7 @@ use tonic::transport::Uri;
 use crate::enrol::Applicant;
 
 /// Where a controller is, and how the node proves to it who it is; beside the flag `--certificates`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(super) struct Enrolment {
     /// Have these certificates signed by a controller there, such as `https://orlop-controller.orlop.svc:9741`.
     #[arg(

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -96,6 +97,24 @@ pub(super) struct PoolsArgs {
 }
 
 impl Node {
+    /// A node on a socket for this machine alone, without a router and a kubelet.
+    pub(super) fn alone(
+        endpoint: Endpoint,
+        pools: PoolsArgs,
+        metrics: Option<SocketAddr>,
+        log: Log,
+    ) -> Self {
+        Self {
+            endpoint,
+            name: None,
+            pools,
+            metrics,
+            router: ForRouter::default(),
+            kubelet_registration: None,
+            log,
+        }
+    }
+
     pub(super) fn run(self) -> Result<()> {
         memory::share_one_arena();
         self.log.start()?;
@@ -108,6 +127,20 @@ impl Node {
 
     async fn serve(self) -> Result<()> {
         let shutdown = shutdown::on_signal()?;
+        let mut running = JoinSet::new();
+        self.start(&mut running, &shutdown).await?;
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            tracing::warn!(%error, "systemd was not told that we are ready");
+        }
+        until_all_ended(running, &shutdown).await
+    }
+
+    /// Has all that this node serves run until the token is set; its socket is there then.
+    pub(super) async fn start(
+        self,
+        running: &mut JoinSet<Result<()>>,
+        shutdown: &CancellationToken,
+    ) -> Result<()> {
         let pools = match &self.pools.file {
             Some(file) => Pools::read(file)?,
             None => Pools::embedded(&self.pools.data)?,
@@ -118,7 +151,6 @@ impl Node {
         let metrics = Metrics::new();
         figures::register(&mut metrics.registry(), &driver, durations);
         let socket = Socket::bind(&self.endpoint)?;
-        let mut running = tokio::task::JoinSet::new();
         running.spawn(serve(
             socket,
             &driver,
@@ -149,10 +181,7 @@ impl Node {
                 registration::serve(socket, &endpoint, metrics, shutdown, DRAIN_LIMIT).await
             });
         }
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-            tracing::warn!(%error, "systemd was not told that we are ready");
-        }
-        until_all_ended(running, &shutdown).await
+        Ok(())
     }
 }
 
@@ -242,7 +271,7 @@ fn routes_for_router(driver: &Driver) -> Routes {
 
 /// Waits for all servers; the first that ends, ends the others.
 pub(super) async fn until_all_ended(
-    mut running: tokio::task::JoinSet<Result<()>>,
+    mut running: JoinSet<Result<()>>,
     shutdown: &CancellationToken,
 ) -> Result<()> {
     let mut outcome = Ok(());

@@ -10,37 +10,48 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::plugin::{Plugin, start, with_plugin};
 use crate::support::{run, skipped, until};
 
-/// A running engine with the plugin; dropped, it is killed, and with it all its containers.
-pub(crate) struct Engine {
+/// A running engine, with the plugin beside it or with another thing that it needs; dropped, it is killed, and with it all
+/// its containers.
+pub(crate) struct Engine<P = Plugin> {
     process: Child,
     directory: PathBuf,
-    pub(crate) plugin: Plugin,
+    pub(crate) plugin: P,
 }
 
 /// Runs a test with an engine; skips it, and says so, where there can be none.
 pub(crate) fn with_engine(what: &str, test: impl FnOnce(Engine) + Send) {
-    if run("dockerd", ["--version"]).is_err() {
-        skipped(
-            what,
-            "there is no Docker Engine (Debian: apt-get install docker.io)",
-        );
-        return;
+    if is_installed(what) {
+        with_plugin(|plugin| {
+            let directory = plugin.path("engine");
+            test(Engine::start(directory, plugin));
+        });
     }
-    with_plugin(|plugin| {
-        let directory = plugin.path("engine");
+}
+
+/// Whether there is an engine; says so, if not.
+pub(crate) fn is_installed(what: &str) -> bool {
+    let is = run("dockerd", ["--version"]).is_ok();
+    if !is {
+        let reason = "there is no Docker Engine (Debian: apt-get install docker.io)";
+        skipped(what, reason);
+    }
+    is
+}
+
+impl<P> Engine<P> {
+    /// Starts one in this directory, which it makes.
+    pub(crate) fn start(directory: PathBuf, plugin: P) -> Self {
         fs::create_dir(&directory).expect("it is new");
         let process = spawn(&directory);
-        let engine = Engine {
+        let engine = Self {
             process,
             directory,
             plugin,
         };
         engine.wait_until_it_serves();
-        test(engine);
-    });
-}
+        engine
+    }
 
-impl Engine {
     /// Runs `docker` with the words of this line; the last is taken as it is after ` -- `.
     pub(crate) fn tries(&self, line: &str) -> Result<String> {
         let (words, last) = match line.split_once(" -- ") {
@@ -120,7 +131,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl<P> Drop for Engine<P> {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::support::run;
 
 /// An image `busybox`, with a file at `/seed/file`; false where this machine has no busybox.
-pub(crate) fn busybox(engine: &Engine) -> bool {
+pub(crate) fn busybox<P>(engine: &Engine<P>) -> bool {
     let (_directory, root) = root();
     let (from, to) = (Path::new("/bin/busybox"), root.join("bin/busybox"));
     if fs::copy(from, to).is_err() {

@@ -1,5 +1,6 @@
 //! The Docker volume plugin: by its protocol, and with a real Docker Engine.
 
+mod alone;
 mod database;
 mod engine;
 mod images;

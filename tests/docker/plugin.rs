@@ -1,7 +1,7 @@
 //! The real binary as `orlop docker` beside a node, where mounts are nobody else's.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -35,13 +35,7 @@ pub(crate) fn with_plugin_started_by(starter: &'static [&str], test: impl FnOnce
         skipped("the Docker volume plugin", "it needs root");
         return;
     }
-    let work = || {
-        for directory in ["/run/docker", "/run/containerd"] {
-            std::fs::create_dir_all(directory).expect("root may");
-            run("mount", ["-t", "tmpfs", "tmpfs", directory]).expect("root may");
-        }
-        // The engine lives in mounts that follow these.
-        run("mount", ["--make-rshared", "/"]).expect("they are ours");
+    in_own_mounts(|| {
         let node = Node::start(&[]);
         let plugin = Plugin {
             process: spawn(&node, starter),
@@ -50,6 +44,19 @@ pub(crate) fn with_plugin_started_by(starter: &'static [&str], test: impl FnOnce
         };
         plugin.wait_until_it_serves();
         test(plugin);
+    });
+}
+
+/// Does this where mounts are nobody else's, and `/run/docker` is empty.
+pub(crate) fn in_own_mounts(work: impl FnOnce() + Send) {
+    let work = || {
+        for directory in ["/run/docker", "/run/containerd"] {
+            std::fs::create_dir_all(directory).expect("root may");
+            run("mount", ["-t", "tmpfs", "tmpfs", directory]).expect("root may");
+        }
+        // The engine lives in mounts that follow these.
+        run("mount", ["--make-rshared", "/"]).expect("they are ours");
+        work();
     };
     namespace::in_own_mounts(work).expect("root may make a mount namespace");
 }
@@ -58,22 +65,7 @@ impl Plugin {
     /// Calls it as Docker does, and gives its answer.
     #[expect(clippy::unused_self, reason = "only who has one can call it")]
     pub(crate) fn call(&self, verb: &str, body: &Value) -> Result<Value, String> {
-        let body = body.to_string();
-        let mut stream = UnixStream::connect(SOCKET).expect("it serves");
-        write!(
-            stream,
-            "POST /{verb} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("it speaks HTTP");
-        let body: Value = serde_json::from_str(body).expect(&answer);
-        if head.starts_with("HTTP/1.1 200") {
-            return Ok(body);
-        }
-        Err(body["Err"].as_str().expect("it says why").to_owned())
+        call(verb, body).expect("it serves")
     }
 
     /// Kills it as a crash would, and starts it again.
@@ -130,6 +122,27 @@ impl Drop for Plugin {
             eprintln!("the log of the plugin:\n{}", self.log());
         }
     }
+}
+
+/// Calls what serves at [`SOCKET`] as Docker does, and gives its answer; an error, if it went away before it gave one.
+pub(crate) fn call(verb: &str, body: &Value) -> io::Result<Result<Value, String>> {
+    let body = body.to_string();
+    let mut stream = UnixStream::connect(SOCKET)?;
+    write!(
+        stream,
+        "POST /{verb} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
+    let body: Value = serde_json::from_str(body).expect(&answer);
+    if head.starts_with("HTTP/1.1 200") {
+        return Ok(Ok(body));
+    }
+    Ok(Err(body["Err"].as_str().expect("it says why").to_owned()))
 }
 
 fn spawn(node: &Node, starter: &[&str]) -> Child {

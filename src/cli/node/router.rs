@@ -17,7 +17,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tls::{Credentials, Role};
 
 /// Where the router may call, and how the node proves to it who it is.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(super) struct ForRouter {
     /// Let the router call on this address, such as 0.0.0.0:9740, over mutual TLS; off if left out.
     #[arg(
