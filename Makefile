@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo man deb kind manifests test test-long test-cluster bench-cluster bench bench-machine
+.PHONY: build demo man deb plugin kind manifests test test-long test-cluster bench-cluster bench bench-machine
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
@@ -53,3 +53,6 @@ manifests: ## deploy/kubernetes from the chart
 
 deb: build ## a Debian package with the node and the Docker plugin as services
 	@./packaging/deb.sh "$${CARGO_TARGET_DIR:-target}/release/orlop" "$${CARGO_TARGET_DIR:-target}"
+
+plugin: build ## what `docker plugin create orlop` takes, in target/plugin
+	@./packaging/plugin.sh "$${CARGO_TARGET_DIR:-target}/release/orlop" "$${CARGO_TARGET_DIR:-target}/plugin"

@@ -4,6 +4,7 @@ mod alone;
 mod database;
 mod engine;
 mod images;
+mod managed;
 mod plugin;
 mod protocol;
 mod volumes;
