@@ -13,7 +13,7 @@ use crate::host::command::Command;
 use crate::host::progress::Progress;
 use crate::host::{clone, filesystem, freeze};
 use crate::pool::Origin;
-use crate::volume::{Bytes, Record, Volume, VolumeRecord};
+use crate::volume::{Bytes, Filesystem, Record, Volume, VolumeRecord};
 
 /// How long a filesystem may stand still while LVM, which may have to wait for its lock, takes a snapshot below it.
 const STANDSTILL: Duration = Duration::from_secs(10);
@@ -251,10 +251,18 @@ impl Lvm {
     }
 }
 
-/// Where the filesystem of a volume is to be frozen while a snapshot is taken below it: the device mapper does so by itself,
-/// but not through dm-crypt.
+/// Where the filesystem of a volume is to be frozen while a snapshot is taken below it.
 fn to_be_frozen<'a>(volume: &Volume, mounted_at: Option<&'a Path>) -> Option<&'a Path> {
-    mounted_at.filter(|_| volume.record.encryption)
+    mounted_at.filter(|_| needs_our_freeze(&volume.record))
+}
+
+/// Whether the device mapper, which freezes the filesystem on a device by itself, does not find that of such a volume: it
+/// does not look through dm-crypt, and btrfs keeps to itself on which devices it is.
+pub(super) fn needs_our_freeze(record: &VolumeRecord) -> bool {
+    match record.filesystem {
+        None => false,
+        Some(filesystem) => record.encryption || filesystem == Filesystem::Btrfs,
+    }
 }
 
 fn lv_of_origin(origin: &Origin) -> String {

@@ -13,7 +13,7 @@
 //! are somebody else's and left alone.
 //!
 //! A filesystem is frozen for a snapshot by the device mapper; under the freeze of another a classic snapshot is left
-//! behind broken. Only through dm-crypt it does not reach: an encrypted one is frozen by us.
+//! behind broken. Only what it does not reach is frozen by us: an encrypted one, and btrfs.
 
 mod group;
 mod make;
@@ -61,7 +61,7 @@ pub(super) struct Lvm {
     ledger: Ledger,
     retired: Arc<Retired>,
     watch: Watch,
-    /// The encrypted volumes that were there when it was opened.
+    /// The volumes that are frozen by us and were there when it was opened.
     interrupted: Vec<VolumeName>,
     _lock: File,
 }
@@ -92,14 +92,14 @@ impl Lvm {
             interrupted: Vec::new(),
         };
         pool.sweep()?;
-        pool.interrupted = pool.encrypted(&report.lvs);
+        pool.interrupted = pool.frozen_by_us(&report.lvs);
         Ok(pool)
     }
 
     /// Those of the volumes that are frozen by us for a snapshot.
-    fn encrypted(&self, lvs: &[Lv]) -> Vec<VolumeName> {
+    fn frozen_by_us(&self, lvs: &[Lv]) -> Vec<VolumeName> {
         self.whole::<VolumeRecord>(lvs, VOLUME)
-            .filter(|(_, record)| record.encryption && record.filesystem.is_some())
+            .filter(|(_, record)| make::needs_our_freeze(record))
             .filter_map(|(name, _)| name.parse().ok())
             .collect()
     }
