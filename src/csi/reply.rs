@@ -75,7 +75,7 @@ pub(super) fn snapshot(snapshot: &Snapshot, node: &str) -> proto::Snapshot {
         snapshot_id: snapshot.id.to_string(),
         source_volume_id: record.volume.to_string(),
         creation_time: Some(timestamp(record.created)),
-        ready_to_use: true,
+        ready_to_use: !snapshot.lost,
         group_snapshot_id: String::new(),
         accessible_topology: vec![topology(node)],
     }

@@ -220,7 +220,7 @@ impl Core {
         let pool = self.pool_of(class)?;
         let shape = pool.shape(class, None)?;
         let over = overhead(encrypts(pool, class, shape.layout, None)?, shape.layout);
-        let mut capacity = pool.capacity()?;
+        let mut capacity = pool.capacity_for(class)?;
         capacity.available = capacity.available.less(over);
         Ok((capacity, shape))
     }

@@ -31,11 +31,25 @@ impl Ledger {
         size: Bytes,
         room: impl FnOnce(Bytes) -> Result<Capacity, E>,
     ) -> Result<Promise<'_>, Result<Capacity, E>> {
+        self.reserve_more(size, size, room)
+    }
+
+    /// The same for a volume of `size` that takes `taken`, such as a mirrored one; `room` tells what such a volume can get.
+    ///
+    /// # Errors
+    /// As those of [`Ledger::reserve`].
+    pub(super) fn reserve_more<E>(
+        &self,
+        size: Bytes,
+        taken: Bytes,
+        room: impl FnOnce(Bytes) -> Result<Capacity, E>,
+    ) -> Result<Promise<'_>, Result<Capacity, E>> {
         let mut sum = self.sum();
         match room(*sum) {
             Ok(room) if size <= room.available => {
-                *sum = sum.plus(size);
-                Ok(Promise { ledger: self, size })
+                *sum = sum.plus(taken);
+                let (ledger, size) = (self, taken);
+                Ok(Promise { ledger, size })
             }
             refused => Err(refused),
         }

@@ -67,6 +67,11 @@ pub trait Pool: Send + Sync {
     /// How much room there is.
     fn capacity(&self) -> Result<Capacity>;
 
+    /// How much room there is for volumes of this class: of what is kept twice there can be only half as much.
+    fn capacity_for(&self, _class: &Class) -> Result<Capacity> {
+        self.capacity()
+    }
+
     /// The volume of this name.
     fn find(&self, name: &VolumeName) -> Result<Option<Volume>>;
 

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub id: SnapshotId,
     /// What is stored beside it.
     pub record: SnapshotRecord,
+    /// Whether what it held is lost: it is there to be deleted.
+    pub lost: bool,
 }
 
 /// What is stored beside a volume.

@@ -12,8 +12,8 @@ use orlop::csi::proto::{
     ControllerModifyVolumeRequest, CreateSnapshotRequest, CreateVolumeRequest,
     DeleteSnapshotRequest, DeleteVolumeRequest, ListSnapshotsRequest, ListVolumesRequest,
     NodeGetStorageHealthRequest, NodeGetVolumeStatsRequest, NodePublishVolumeRequest,
-    NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability,
-    VolumeContentSource, VolumeUsage,
+    NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, Snapshot,
+    VolumeCapability, VolumeContentSource, VolumeUsage,
 };
 use orlop::names::ENCRYPTION_KEY;
 use tokio::runtime::Runtime;
@@ -174,16 +174,25 @@ impl Client {
 
     /// The ids of all snapshots.
     pub(crate) fn snapshots(&self) -> Vec<String> {
+        let all = self.list_snapshots().into_iter();
+        all.map(|snapshot| snapshot.snapshot_id).collect()
+    }
+
+    /// Whether something can be restored from the only snapshot.
+    pub(crate) fn is_ready(&self) -> bool {
+        let all = self.list_snapshots();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all[0].ready_to_use
+    }
+
+    fn list_snapshots(&self) -> Vec<Snapshot> {
         let request = ListSnapshotsRequest::default();
         let listed = self
             .runtime
             .block_on(self.controller().list_snapshots(request))
             .expect("there is a list");
         let snapshots = listed.into_inner().entries.into_iter();
-        snapshots
-            .filter_map(|entry| entry.snapshot)
-            .map(|snapshot| snapshot.snapshot_id)
-            .collect()
+        snapshots.filter_map(|entry| entry.snapshot).collect()
     }
 
     /// Stages the volume, and publishes it at `target`, writable.

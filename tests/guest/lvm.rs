@@ -15,7 +15,7 @@ use crate::support::bare_disk::BareDisk;
 use crate::support::home::VolumeGroup;
 use crate::support::{run, skipped, takes_long, until};
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// What is written and acknowledged at a time.
 const BLOCK: usize = 256 << 10;
@@ -24,15 +24,15 @@ const BLOCK: usize = 256 << 10;
 const ENDLESS: usize = 4096;
 
 /// A node with one pool in a volume group.
-struct Bed {
-    client: Client,
+pub(crate) struct Bed {
+    pub(crate) client: Client,
     node: Node,
-    group: VolumeGroup,
+    pub(crate) group: VolumeGroup,
 }
 
 impl Bed {
     /// In a thin pool of 256 MiB, with more in the pools file.
-    fn thin(more: &str) -> Option<Self> {
+    pub(crate) fn thin(more: &str) -> Option<Self> {
         let group = VolumeGroup::new(false)?;
         let pool = [
             "--type=thin-pool",
@@ -48,7 +48,7 @@ impl Bed {
         Some(Self::on(group, &lvm))
     }
 
-    fn on(group: VolumeGroup, lvm: &str) -> Self {
+    pub(crate) fn on(group: VolumeGroup, lvm: &str) -> Self {
         let pools = tempfile::NamedTempFile::new().expect("a file can be made");
         fs::write(&pools, format!("pools: [{{ name: pool, lvm: {lvm} }}]\n"))
             .expect("it can be written");
@@ -60,19 +60,19 @@ impl Bed {
         }
     }
 
-    fn create(&self, name: &str, mib: u64) -> String {
+    pub(crate) fn create(&self, name: &str, mib: u64) -> String {
         let created = self.client.create(name, mib * MIB, &[], &From::Nothing);
         created.expect("there is room")
     }
 
-    fn publish(&self, id: &str) -> PathBuf {
+    pub(crate) fn publish(&self, id: &str) -> PathBuf {
         let [staging, target] = self.places(id);
         let published = self.client.publish(id, &staging, &target);
         published.expect("it is there");
         target
     }
 
-    fn unpublish(&self, id: &str) {
+    pub(crate) fn unpublish(&self, id: &str) {
         let [staging, target] = self.places(id);
         let unpublished = self.client.unpublish(id, &staging, &target);
         unpublished.expect("nobody uses it");
@@ -84,12 +84,12 @@ impl Bed {
         [dir.join(format!("{name}.staging")), dir.join(name)]
     }
 
-    fn is_told(&self, reason: &str) -> bool {
+    pub(crate) fn is_told(&self, reason: &str) -> bool {
         let told = || self.client.storage_health().expect("the node answers");
         until(|| told() == [reason])
     }
 
-    fn is_well(&self) -> bool {
+    pub(crate) fn is_well(&self) -> bool {
         until(|| {
             self.client
                 .storage_health()
@@ -98,7 +98,7 @@ impl Bed {
         })
     }
 
-    fn lv(&self, name: &str) -> String {
+    pub(crate) fn lv(&self, name: &str) -> String {
         format!("{}/{name}", self.group.name)
     }
 }
@@ -315,19 +315,19 @@ fn a_disk_that_fails_is_told_and_what_is_on_others_goes_on() {
     assert_eq!(healthy, [""; 0], "it was checked");
 }
 
-const FAILING: &str = "/dev/mapper/failing";
+pub(crate) const FAILING: &str = "/dev/mapper/failing";
 
 /// How many sectors of the disk below it begins at.
 const ASIDE: u64 = 2048;
 
 /// A disk that fails when it is told to.
-struct Failing {
+pub(crate) struct Failing {
     table: String,
     sectors: u64,
 }
 
 impl Failing {
-    fn on(device: &str) -> Self {
+    pub(crate) fn on(device: &str) -> Self {
         let size = run("blockdev", ["--getsz", device]).expect("it is a disk");
         let size: u64 = size.trim().parse().expect("it is a number");
         // Behind the beginning, where LVM would see its label on the disk itself too.
@@ -337,11 +337,11 @@ impl Failing {
         Self { table, sectors }
     }
 
-    fn fail(&self) {
+    pub(crate) fn fail(&self) {
         Self::load(&format!("0 {} error", self.sectors));
     }
 
-    fn mend(&self) {
+    pub(crate) fn mend(&self) {
         Self::load(&self.table);
     }
 
@@ -372,14 +372,14 @@ fn write_until_refused(at: &Path) -> (usize, io::Error) {
 }
 
 /// Writes a block, and returns when it is durable.
-fn write(at: &Path, n: usize) -> io::Result<()> {
+pub(crate) fn write(at: &Path, n: usize) -> io::Result<()> {
     let mut file = File::create(at.join(n.to_string()))?;
     file.write_all(&block(n))?;
     file.sync_all()?;
     File::open(at)?.sync_all()
 }
 
-fn holds(at: &Path, n: usize) -> bool {
+pub(crate) fn holds(at: &Path, n: usize) -> bool {
     fs::read(at.join(n.to_string())).is_ok_and(|content| content == block(n))
 }
 

@@ -1,11 +1,13 @@
 //! What needs a kernel with device-mapper, ZFS or project quotas: `tests/machine` runs it where there is one.
 
+mod classic;
 mod client;
 mod container;
 mod datasets;
 mod disk;
 mod encryption;
 mod figures;
+mod hidden;
 mod kernel;
 mod lvm;
 mod many;
@@ -14,9 +16,11 @@ mod node;
 mod power;
 mod provisioning;
 mod quota;
+mod raid;
 #[allow(dead_code, reason = "the benches use all of it")]
 #[path = "../../benches/volumes/report.rs"]
 mod report;
+mod spread;
 #[path = "../support/mod.rs"]
 mod support;
 mod zfs;

@@ -86,6 +86,7 @@ fn snapshot(name: &SnapshotName, record: &SnapshotRecord) -> Snapshot {
     Snapshot {
         id,
         record: record.clone(),
+        lost: false,
     }
 }
 

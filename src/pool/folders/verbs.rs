@@ -317,6 +317,7 @@ fn snapshot(name: &SnapshotName, record: &SnapshotRecord) -> Snapshot {
             name: name.clone(),
         },
         record: record.clone(),
+        lost: false,
     }
 }
 

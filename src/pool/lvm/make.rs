@@ -96,7 +96,8 @@ impl Lvm {
                 .args(["--activate", if half { "y" } else { "n" }])
                 .args(["--virtualsize", &size])
                 .args(["--thinpool", &self.group.path(pool)]),
-            None => wishes::spread(create, &record.wishes)?
+            None => wishes::spread(&record.wishes)?
+                .tell(create)
                 .args(["--wipesignatures", "y", "--zero", "y"])
                 .args(["--size", &size, &self.group.name]),
         })

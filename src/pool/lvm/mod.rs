@@ -15,11 +15,15 @@
 //! A filesystem is frozen for a snapshot by the device mapper; under the freeze of another a classic snapshot is left
 //! behind broken. Only what it does not reach is frozen by us: an encrypted one, and btrfs.
 
+mod classic;
 mod group;
+mod hidden;
 mod make;
+mod raid;
 mod report;
 mod retire;
 mod seen;
+mod spread;
 mod tags;
 mod thin;
 mod verbs;
@@ -39,10 +43,12 @@ use crate::host::folder::Folder;
 use crate::host::{Host, device_mapper};
 use crate::volume::{
     self, Bytes, Error, PoolName, Record, SnapshotName, Volume, VolumeId, VolumeName, VolumeRecord,
+    Wishes,
 };
 use group::Group;
 use report::Lv;
 use retire::Retired;
+use spread::Spread;
 use thin::Thin;
 use watch::Watch;
 
@@ -74,12 +80,15 @@ impl Lvm {
     pub(super) fn open(name: PoolName, config: &config::Lvm, host: &Host) -> Result<Self> {
         let lock = lock(config, host).with_context(|| format!("pool {name}"))?;
         let group = Group::new(host.clone(), config.volume_group.clone());
-        let report = group.report().with_context(|| format!("pool {name}"))?;
+        let report = group
+            .report()
+            .map_err(|error| hidden::explained(&group, error))
+            .with_context(|| format!("pool {name}"))?;
         if let Some(pool) = &config.thin_pool {
             prepare(&group, pool).with_context(|| format!("pool {name}"))?;
         }
         let retired = Arc::new(Retired::new(group.clone(), config.thin_pool.is_some()));
-        let watch = Watch::start(&name, config, &group, &report.group)?;
+        let watch = Watch::start(&name, config, &group, &report)?;
         let mut pool = Self {
             extent: report.group.extent,
             config: config.clone(),
@@ -177,14 +186,36 @@ impl Lvm {
 
     /// Keeps room for this much more while it is made.
     fn reserve(&self, size: Bytes) -> volume::Result<Promise<'_>> {
+        self.reserve_spread(size, Spread::LINEAR, Bytes(0))
+    }
+
+    /// Keeps room for a volume that is spread like this, or for its growth, and for a snapshot's store beside it.
+    fn reserve_spread(
+        &self,
+        size: Bytes,
+        spread: Spread,
+        store: Bytes,
+    ) -> volume::Result<Promise<'_>> {
         self.refuse_full()?;
-        self.ledger.reserve(size, |reserved| self.room(reserved)).map_err(|room| match room {
+        let taken = spread.takes(size, self.extent).plus(store);
+        let room = |reserved: Bytes| self.room(reserved.plus(store), spread);
+        let kept = self.ledger.reserve_more(size, taken, room);
+        kept.map_err(|room| match room {
             Ok(Capacity { total, promised, available }) => Error::Full(format!(
-                "pool {} has room for {available} (of {total}, {promised} are promised to volumes), not for {size}",
-                self.name
+                "pool {} has room for {available} (of {total}, {promised} are promised to volumes), not for {size}{}",
+                self.name,
+                spread.told()
             )),
             Err(error) => error.into(),
         })
+    }
+
+    /// How a volume of which this is asked is spread; a thin one is where its pool is.
+    fn spread(&self, wishes: &Wishes) -> volume::Result<Spread> {
+        if self.config.thin_pool.is_some() {
+            return Ok(Spread::LINEAR);
+        }
+        Spread::of(wishes)
     }
 
     /// What a snapshot of a volume takes of the group at once: a classic one its store, a thin one nothing.
@@ -217,7 +248,7 @@ impl Lvm {
         )
     }
 
-    fn room(&self, reserved: Bytes) -> Result<Capacity> {
+    fn room(&self, reserved: Bytes, spread: Spread) -> Result<Capacity> {
         let report = self.group.report()?;
         let is_volume = |lv: &&Lv| self.has(lv) && !self.is_half(lv) && lv.name.starts_with(VOLUME);
         let sizes = report.lvs.iter().filter(is_volume).map(|lv| lv.size);
@@ -226,7 +257,7 @@ impl Lvm {
             return Ok(Capacity {
                 total: report.group.size,
                 promised,
-                available: report.group.free.less(reserved),
+                available: spread.largest(&report.free, reserved, self.extent),
             });
         };
         let thin = Thin::of(&self.group, pool)?;

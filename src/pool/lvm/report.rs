@@ -51,6 +51,30 @@ pub(super) struct Report {
     pub(super) lvs: Vec<Lv>,
     /// The nodes of its disks.
     pub(super) disks: Vec<PathBuf>,
+    /// What is free on each of those that may be used.
+    pub(super) free: Vec<Bytes>,
+}
+
+/// A disk of a volume group.
+#[derive(Deserialize)]
+struct Pv {
+    #[serde(rename = "pv_name")]
+    node: PathBuf,
+    #[serde(rename = "pv_free", deserialize_with = "bytes")]
+    free: Bytes,
+    /// `allocatable` or nothing.
+    #[serde(rename = "pv_allocatable")]
+    allocatable: String,
+    /// `missing` or nothing.
+    #[serde(rename = "pv_missing")]
+    missing: String,
+}
+
+impl Pv {
+    /// What is free on it, if it may be used.
+    fn usable(&self) -> Option<Bytes> {
+        (!self.allocatable.is_empty() && self.missing.is_empty()).then_some(self.free)
+    }
 }
 
 /// How a thin pool was made.
@@ -70,7 +94,7 @@ impl Report {
     pub(super) const FIELDS: [(&str, &str); 5] = [
         ("vg", "vg_size,vg_free,vg_extent_size,vg_missing_pv_count"),
         ("lv", "lv_name,lv_size,lv_tags,pool_lv,origin"),
-        ("pv", "pv_name"),
+        ("pv", "pv_name,pv_free,pv_allocatable,pv_missing"),
         ("seg", "lv_name"),
         ("pvseg", "pv_name"),
     ];
@@ -83,10 +107,6 @@ impl Report {
             lv: Vec<Lv>,
             pv: Vec<Pv>,
         }
-        #[derive(Deserialize)]
-        struct Pv {
-            pv_name: PathBuf,
-        }
         let mut parts = parts::<Part>(text)?;
         let part = parts
             .pop()
@@ -95,7 +115,8 @@ impl Report {
         Ok(Self {
             group,
             lvs: part.lv,
-            disks: part.pv.into_iter().map(|disk| disk.pv_name).collect(),
+            free: part.pv.iter().filter_map(Pv::usable).collect(),
+            disks: part.pv.into_iter().map(|disk| disk.node).collect(),
         })
     }
 }
@@ -215,6 +236,7 @@ mod tests {
         assert_eq!(report.group.extent, Bytes::MIB.times(4));
         assert_eq!(report.group.missing, 0);
         assert_eq!(report.disks.len(), 1);
+        assert_eq!(report.free, [report.group.free]);
         let pool = pool.expect("it is there");
         assert_eq!((&*pool.segtype, &*pool.zero), ("thin-pool", "zero"));
         assert!(none.is_none());

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::report::{Lv, Report};
+use super::spread::Spread;
 use super::thin::Thin;
 use super::{Lvm, Retired, SNAPSHOT, VOLUME, lv_of, snapshot_lv, volume_lv, watch, wishes};
 use crate::host::device_mapper;
@@ -58,7 +59,12 @@ impl Pool for Lvm {
     }
 
     fn capacity(&self) -> volume::Result<Capacity> {
-        Ok(self.room(self.ledger.reserved())?)
+        Ok(self.room(self.ledger.reserved(), Spread::LINEAR)?)
+    }
+
+    fn capacity_for(&self, class: &Class) -> volume::Result<Capacity> {
+        let spread = self.spread(&class.wishes)?;
+        Ok(self.room(self.ledger.reserved(), spread)?)
     }
 
     fn find(&self, name: &VolumeName) -> volume::Result<Option<Volume>> {
@@ -90,10 +96,14 @@ impl Pool for Lvm {
         progress: &Progress,
     ) -> volume::Result<Volume> {
         let store = match origin {
+            None => Bytes(0),
             Some(Origin::Volume(source, _)) => self.store(source),
-            _ => Bytes(0),
+            Some(Origin::Snapshot(snapshot)) => {
+                self.refuse_lost(snapshot)?;
+                Bytes(0)
+            }
         };
-        let _room = self.reserve(record.size.plus(store))?;
+        let _room = self.reserve_spread(record.size, self.spread(&record.wishes)?, store)?;
         self.make(&lv_of(VOLUME, name.as_str()), &record, origin, progress)?;
         Ok(self.volume(name, record))
     }
@@ -116,7 +126,11 @@ impl Pool for Lvm {
         size: volume::Bytes,
         _mounted_at: Option<&Path>,
     ) -> volume::Result<Volume> {
-        let _room = self.reserve(size.less(volume.record.size))?;
+        let (more, spread) = (
+            size.less(volume.record.size),
+            self.spread(&volume.record.wishes)?.of_growth(),
+        );
+        let _room = self.reserve_spread(more, spread, Bytes(0))?;
         let lv = volume_lv(volume);
         self.release_origin(&lv, volume)?;
         self.group.extend(&lv, size)?;
@@ -178,7 +192,8 @@ impl Pool for Lvm {
         let record = lv
             .record()
             .map_err(|error| self.unreadable_record(&lv.name, error))?;
-        Ok(Some(snapshot(name, record)))
+        let lost = self.is_lost(&lv.name)?;
+        Ok(Some(snapshot(name, record, lost)))
     }
 
     fn page_of_snapshots(
@@ -191,9 +206,13 @@ impl Pool for Lvm {
         Ok(self
             .whole::<SnapshotRecord>(&report.lvs, SNAPSHOT)
             .filter(|(name, _)| later(name))
-            .filter_map(|(name, record)| Some(snapshot(&name.parse().ok()?, record)))
+            .filter_map(|(name, record)| Some((name.parse().ok()?, record)))
             .take(most)
-            .collect())
+            .map(|(name, record)| {
+                let lost = self.is_lost(&snapshot_lv(&name))?;
+                Ok(snapshot(&name, record, lost))
+            })
+            .collect::<anyhow::Result<_>>()?)
     }
 
     fn snapshot(
@@ -206,7 +225,7 @@ impl Pool for Lvm {
     ) -> volume::Result<Snapshot> {
         let _room = self.reserve(self.store(volume))?;
         self.take(&snapshot_lv(name), volume, mounted_at, &record)?;
-        Ok(snapshot(name, record))
+        Ok(snapshot(name, record, false))
     }
 
     fn delete_snapshot(&self, snapshot: &Snapshot) -> volume::Result<()> {
@@ -306,7 +325,7 @@ impl Pool for Lvm {
     }
 
     fn volume_faults(&self, volume: &Volume) -> Vec<Fault> {
-        self.watch.faults_of(&volume_lv(volume))
+        self.watch.faults_of(&self.group, &volume_lv(volume))
     }
 }
 
@@ -353,12 +372,13 @@ fn attached(path: std::path::PathBuf, rdev: u64) -> Attached {
     })
 }
 
-fn snapshot(name: &SnapshotName, record: SnapshotRecord) -> Snapshot {
+fn snapshot(name: &SnapshotName, record: SnapshotRecord, lost: bool) -> Snapshot {
     Snapshot {
         id: SnapshotId {
             volume: record.volume.clone(),
             name: name.clone(),
         },
         record,
+        lost,
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::group::Group;
-use super::report::{Partial, Vg};
+use super::report::{Partial, Report};
 use super::thin::{METADATA_BLOCK, Mode, Share, Thin};
+use super::{classic, hidden, raid};
 use crate::config::{self, AutoGrow};
 use crate::pool::{Fault, Severity};
 use crate::volume::{Bytes, PoolName};
@@ -54,7 +55,7 @@ impl Watch {
         pool: &PoolName,
         config: &config::Lvm,
         group: &Group,
-        seen: &Vg,
+        seen: &Report,
     ) -> Result<Self> {
         let state = Arc::new(Mutex::new(State::of(group, seen)));
         let mut watcher = Watcher {
@@ -86,19 +87,28 @@ impl Watch {
     }
 
     /// What is wrong with a logical volume, as it was last seen.
-    pub(super) fn faults_of(&self, lv: &str) -> Vec<Fault> {
-        let state = locked(&self.state);
-        let partial = state.partial.iter().find(|partial| partial.name == lv);
-        let fault = partial.map(|partial| Fault {
-            severity: if partial.is_redundant() {
-                Severity::Degraded
-            } else {
-                Severity::Inaccessible
-            },
-            reason: DISKS_MISSING,
-            message: format!("a disk that {lv} is on is not there: bring it back"),
+    pub(super) fn faults_of(&self, group: &Group, lv: &str) -> Vec<Fault> {
+        let partial = locked(&self.state).partial.iter().any(|partial| {
+            // Of one of RAID the kernel tells what becomes of it, if it is active.
+            partial.name == lv && !partial.is_redundant()
         });
-        fault.into_iter().collect()
+        if partial {
+            return vec![Fault {
+                severity: Severity::Inaccessible,
+                reason: DISKS_MISSING,
+                message: format!("a disk that {lv} is on is not there: bring it back"),
+            }];
+        }
+        raid::fault(group, lv)
+            .or_else(|| self.redundant(group, lv))
+            .into_iter()
+            .collect()
+    }
+
+    fn redundant(&self, group: &Group, lv: &str) -> Option<Fault> {
+        let is_one = |partial: &Partial| partial.name == lv;
+        let partial = locked(&self.state).partial.iter().any(is_one);
+        partial.then(|| raid::degraded(&group.path(lv)))
     }
 }
 
@@ -106,8 +116,8 @@ impl Watcher {
     fn look(&mut self, at_group: bool) {
         if at_group {
             let state = match self.group.report() {
-                Ok(report) => State::of(&self.group, &report.group),
-                Err(error) => State::unreadable(&error),
+                Ok(report) => State::of(&self.group, &report),
+                Err(error) => State::unreadable(&hidden::explained(&self.group, error)),
             };
             *locked(&self.state) = state;
         }
@@ -201,23 +211,24 @@ pub(super) fn inactive(error: &anyhow::Error) -> Fault {
 }
 
 impl State {
-    fn of(group: &Group, seen: &Vg) -> Self {
-        if seen.missing == 0 {
-            return Self::default();
+    fn of(group: &Group, seen: &Report) -> Self {
+        let mut state = Self {
+            faults: classic::fault(group, seen).into_iter().collect(),
+            partial: Vec::new(),
+        };
+        if seen.group.missing == 0 {
+            return state;
         }
-        let missing = Fault {
+        state.faults.push(Fault {
             severity: Severity::Degraded,
             reason: DISKS_MISSING,
             message: format!(
                 "volume group {} misses {} of its disks: bring them back; nothing can be made or changed in it until then",
-                group.name, seen.missing
+                group.name, seen.group.missing
             ),
-        };
+        });
         match group.partial() {
-            Ok(partial) => Self {
-                faults: vec![missing],
-                partial,
-            },
+            Ok(partial) => Self { partial, ..state },
             Err(error) => Self::unreadable(&error),
         }
     }

@@ -37,10 +37,19 @@ struct OfThick {
     mirrors: Option<Count>,
 }
 
-/// How a thick volume is spread over the disks.
+/// How a thick volume is to be spread; what is left out is up to lvcreate(8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) segments: Option<Segments>,
+    pub(super) stripes: Option<u64>,
+    stripe_size: Option<Bytes>,
+    pub(super) mirrors: Option<u64>,
+}
+
+/// What a thick volume is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Segments {
+pub(super) enum Segments {
     Linear,
     Striped,
     Raid0,
@@ -84,6 +93,11 @@ impl TryFrom<String> for Size {
 }
 
 impl Segments {
+    /// Whether it can lose a disk.
+    pub(super) const fn is_redundant(self) -> bool {
+        matches!(self, Self::Raid1 | Self::Raid5 | Self::Raid6 | Self::Raid10)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Linear => "linear",
@@ -127,8 +141,8 @@ pub(super) fn erasure(wishes: &Wishes, thin: bool) -> Result<Option<Erasure>> {
     }
 }
 
-/// Adds to an lvcreate how the volume is spread.
-pub(super) fn spread(mut command: Command, wishes: &Wishes) -> Result<Command> {
+/// How a thick volume is to be spread, as the class says it.
+pub(super) fn spread(wishes: &Wishes) -> Result<Asked> {
     let OfThick {
         segments,
         stripes,
@@ -136,19 +150,31 @@ pub(super) fn spread(mut command: Command, wishes: &Wishes) -> Result<Command> {
         mirrors,
         ..
     } = wishes.read()?;
-    if let Some(segments) = segments {
-        command = command.args(["--type", segments.name()]);
+    Ok(Asked {
+        segments,
+        stripes: stripes.map(|Count(stripes)| stripes),
+        stripe_size: stripe_size.map(|Size(size)| size),
+        mirrors: mirrors.map(|Count(mirrors)| mirrors),
+    })
+}
+
+impl Asked {
+    /// Adds it to an lvcreate.
+    pub(super) fn tell(self, mut command: Command) -> Command {
+        if let Some(segments) = self.segments {
+            command = command.args(["--type", segments.name()]);
+        }
+        if let Some(stripes) = self.stripes {
+            command = command.args(["--stripes", &stripes.to_string()]);
+        }
+        if let Some(size) = self.stripe_size {
+            command = command.args(["--stripesize", &format!("{}b", size.0)]);
+        }
+        if let Some(mirrors) = self.mirrors {
+            command = command.args(["--mirrors", &mirrors.to_string()]);
+        }
+        command
     }
-    if let Some(Count(stripes)) = stripes {
-        command = command.args(["--stripes", &stripes.to_string()]);
-    }
-    if let Some(Size(size)) = stripe_size {
-        command = command.args(["--stripesize", &format!("{}b", size.0)]);
-    }
-    if let Some(Count(mirrors)) = mirrors {
-        command = command.args(["--mirrors", &mirrors.to_string()]);
-    }
-    Ok(command)
 }
 
 #[cfg(test)]
@@ -180,7 +206,8 @@ mod tests {
             ("stripeSize", "64KiB"),
         ]);
 
-        let command = spread(Command::new("lvcreate"), &raid).expect("it is allowed");
+        let command = spread(&raid).expect("it is allowed");
+        let command = command.tell(Command::new("lvcreate"));
 
         assert_eq!(
             command.to_string(),

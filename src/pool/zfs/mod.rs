@@ -287,6 +287,7 @@ fn snapshot(name: &SnapshotName, record: SnapshotRecord) -> Snapshot {
             name: name.clone(),
         },
         record,
+        lost: false,
     }
 }
 
