@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo man deb plugin kind manifests test test-long test-cluster bench-cluster bench bench-machine
+.PHONY: build demo man deb plugin kind manifests test test-long test-cluster test-cluster-suite bench-cluster bench bench-machine
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
@@ -32,6 +32,10 @@ test-long: test ## those that take long, too: all claims on each kind of pool, 3
 test-cluster: ## the chart in a real Kubernetes; the first time builds that, which takes up to half an hour
 	@./tests/tools.sh cluster
 	$(CARGO) test --locked --test cluster
+
+test-cluster-suite: ## upstream's storage suite against each class there
+	@./tests/tools.sh cluster
+	$(CARGO) test --locked --test cluster -- --ignored --test-threads=1 suite
 
 bench-cluster: ## how fast claims are served there
 	@./tests/tools.sh cluster

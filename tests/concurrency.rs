@@ -2,6 +2,8 @@
 
 #[path = "support/calls.rs"]
 mod calls;
+#[path = "support/dice.rs"]
+mod dice;
 #[path = "support/history.rs"]
 mod history;
 #[path = "support/model.rs"]
@@ -20,8 +22,9 @@ use orlop::host::mount::Mounts;
 use tonic::Code;
 
 use calls::{Client, MIB};
+use dice::Dice;
 use history::Call;
-use model::{Dice, Slot};
+use model::Slot;
 use node::Node;
 use support::{skipped, tell};
 

@@ -2,6 +2,8 @@
 
 #[path = "support/calls.rs"]
 mod calls;
+#[path = "support/dice.rs"]
+mod dice;
 #[path = "support/model.rs"]
 mod model;
 #[path = "support/node.rs"]
@@ -18,7 +20,8 @@ use orlop::host::namespace::in_own_mounts;
 use tonic::{Code, Status};
 
 use calls::Client;
-use model::{Dice, Op, Slot, State};
+use dice::Dice;
+use model::{Op, Slot, State};
 use node::Node;
 use support::{skipped, tell};
 

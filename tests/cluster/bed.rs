@@ -23,13 +23,17 @@ pub(crate) struct Bed {
     state: PathBuf,
     /// Kubernetes, Helm, and the snapshot requests' definitions.
     pub(crate) binaries: PathBuf,
+    /// Upstream's storage suite, if its images are in the cluster.
+    pub(crate) suite: Option<PathBuf>,
 }
 
 impl Bed {
     /// Builds what is not built yet, starts the cluster, and installs the chart with this checkout's binary.
-    pub(crate) fn up() -> Result<Self> {
-        let build = script("build.sh");
-        let binaries = PathBuf::from(run(&build, [] as [&str; 0])?.trim());
+    pub(crate) fn up(with_suite: bool) -> Result<Self> {
+        let build = |part: &[&str]| run(&script("build.sh"), part);
+        let binaries = PathBuf::from(build(&[])?.trim());
+        let suite = with_suite.then(|| build(&["suite"])).transpose()?;
+        let suite = suite.map(|printed| PathBuf::from(printed.trim()));
         let cache = binaries
             .parent()
             .context("the cache is a directory")?
@@ -37,7 +41,11 @@ impl Bed {
         let state = cache.join("cluster");
         let images = state.join("images");
         let orlop = Path::new(env!("CARGO_BIN_EXE_orlop"));
-        run(&script("images.sh"), [&binaries, orlop, images.as_path()])?;
+        let inputs = [&binaries, orlop, images.as_path()];
+        run(
+            &script("images.sh"),
+            inputs.into_iter().chain(suite.as_deref()),
+        )?;
         let holder = command(&state, &binaries)
             .args(["hold", &NODES.len().to_string()])
             .stdin(Stdio::piped())
@@ -47,6 +55,7 @@ impl Bed {
             holder,
             state,
             binaries,
+            suite,
         };
         let mut said = String::new();
         let output = bed.holder.stdout.take().context("it is piped")?;

@@ -227,6 +227,7 @@ node() { # PID 1 of a node
 		nodeStatusUpdateFrequency: 2s
 		nodeLeaseDurationSeconds: 8
 		syncFrequency: 5s
+		crashLoopBackOff: {maxContainerRestartPeriod: 2s} # what is killed again and again must come back
 		volumeStatsAggPeriod: 5s # and how often the health of volumes is asked for
 		featureGates: {CSIVolumeHealth: true}
 		clusterDNS: [10.96.0.10]

@@ -3,6 +3,8 @@
 mod attributes;
 mod bed;
 mod capacity;
+#[path = "../support/dice.rs"]
+mod dice;
 mod faults;
 mod figures;
 mod growth;
@@ -11,9 +13,11 @@ mod layers;
 mod loss;
 mod plugin;
 mod rights;
+mod rounds;
 mod sanity;
 mod snapshots;
 mod space;
+mod suite;
 #[path = "../support/mod.rs"]
 mod support;
 mod volumes;
@@ -52,16 +56,16 @@ fn main() -> ExitCode {
         }
     };
     let all = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.ignored;
-    let figures = figures::TESTS.iter();
-    let figures = figures.map(|test| trial(test, bed.clone()).with_ignored_flag(true));
+    let on_demand = figures::TESTS.iter().chain(suite::TESTS);
+    let on_demand = on_demand.map(|test| trial(test, bed.clone()).with_ignored_flag(true));
     let trials = tests.iter().map(|test| trial(test, bed.clone()));
-    let conclusion = libtest_mimic::run(&arguments, trials.chain(figures).collect());
+    let conclusion = libtest_mimic::run(&arguments, trials.chain(on_demand).collect());
     let Some(bed) = bed.filter(|_| !conclusion.has_failed()) else {
         return conclusion.exit_code();
     };
     // Those that take what all need come last, one after the other.
     arguments.test_threads = Some(1);
-    let alone = [loss::ALONE, sanity::ALONE].concat();
+    let alone = [rounds::ALONE, loss::ALONE, sanity::ALONE].concat();
     let alone = alone.iter().map(|test| trial(test, Some(Arc::clone(&bed))));
     let conclusion = libtest_mimic::run(&arguments, alone.collect());
     if conclusion.has_failed() {
@@ -89,7 +93,9 @@ fn bed(arguments: &Arguments) -> anyhow::Result<Option<Bed>> {
         support::skipped("all that needs a Kubernetes", reason);
         return Ok(None);
     }
-    Bed::up().map(Some)
+    let of_suite = |filter: &String| filter.starts_with("suite");
+    let with_suite = arguments.ignored && arguments.filter.as_ref().is_some_and(of_suite);
+    Bed::up(with_suite).map(Some)
 }
 
 /// What is left of the tests, and of all of them which rights they did not need.
