@@ -37,9 +37,10 @@ test-cluster-suite: ## upstream's storage suite against each class there
 	@./tests/tools.sh cluster
 	$(CARGO) test --locked --test cluster -- --ignored --test-threads=1 suite
 
-bench-cluster: ## how fast claims are served there
+bench-cluster: ## how fast claims are served there, and what a router costs over 5,000 nodes
 	@./tests/tools.sh cluster
 	$(CARGO) test --locked --test cluster -- --ignored --nocapture figures
+	$(CARGO) bench --locked --bench router
 
 kind: build ## a kind cluster with Orlop in it, for whom has docker and kind
 	@deploy/kind/up.sh

@@ -6,8 +6,8 @@ use orlop::layers::members::Member;
 use orlop::layers::members::homes::{Above, above};
 use tempfile::TempDir;
 
+use crate::authority::Authority;
 use crate::cache::{Cache, Doors, Seen, eventually, settings};
-use crate::trust::Authority;
 use crate::upstream::Upstream;
 
 pub(crate) struct Cluster {
@@ -59,7 +59,7 @@ impl Cluster {
         zone.clone_into(&mut settings.zone);
         let name = format!("n{}.node.orlop.dev", self.nodes.len());
         let authority = self.authority.as_ref();
-        settings.certificates = authority.map(|authority| authority.write(folder.path(), &name));
+        settings.certificates = authority.map(|authority| authority.sign(&name, folder.path()));
         settings.advertise = Some(doors.address());
         self.addresses.push(doors.address());
         self.zones.push(zone.to_owned());

@@ -1,5 +1,7 @@
 //! The layer cache from outside: real clients and scripted registries, all on loopback.
 
+#[path = "../support/authority.rs"]
+mod authority;
 mod cache;
 mod clients;
 mod cluster;

@@ -1,66 +1,20 @@
 //! Peers that prove who they are, and strangers who can not.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use orlop::layers::members::{Member, Members};
 use orlop::layers::swarm::wire::Hello;
-use orlop::tls::{Credentials, Pair, Role, connect};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use orlop::tls::{Credentials, Role, connect};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
+use crate::authority::Authority;
 use crate::cache::noise;
 use crate::cluster::Cluster;
 use crate::upstream::Upstream;
 
 const MIB: usize = 1 << 20;
-
-/// An authority, with its certificate in PEM.
-pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("there is randomness");
-        let pem = params.self_signed(&key).expect("it signs itself").pem();
-        let issuer = Issuer::new(params, key);
-        Self { issuer, pem }
-    }
-
-    fn sign(&self, name: &str) -> (String, String) {
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("it is a name");
-        let key = KeyPair::generate().expect("there is randomness");
-        let certificate = params.signed_by(&key, &self.issuer).expect("it signs");
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// A certificate of this name in a folder below `folder`.
-    pub(crate) fn write(&self, folder: &Path, name: &str) -> PathBuf {
-        let (chain, key) = self.sign(name);
-        let folder = folder.join("certificates");
-        std::fs::create_dir_all(&folder).expect("it is ours");
-        for (file, text) in [
-            ("tls.crt", &chain),
-            ("tls.key", &key),
-            ("ca.crt", &self.pem),
-        ] {
-            std::fs::write(folder.join(file), text).expect("it can be written");
-        }
-        folder
-    }
-
-    fn credentials(&self, name: &str) -> Credentials {
-        let (chain, key) = self.sign(name);
-        let pair = Pair::from_pem(chain.as_bytes(), key.as_bytes(), self.pem.as_bytes());
-        Credentials::of(pair.expect("it is good"))
-    }
-}
 
 #[tokio::test]
 async fn nodes_with_certificates_share_one_fetch_and_refuse_all_others() {

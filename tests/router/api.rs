@@ -14,7 +14,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::fleet::Authority;
+use crate::authority::Authority;
 use crate::support::{run, skipped};
 
 /// How long it may take to start: half of it is enough on a busy machine.

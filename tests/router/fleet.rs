@@ -1,22 +1,15 @@
 //! Some nodes, and routers to them.
 
-use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
+use crate::authority::Authority;
 use crate::calls::{Client, volume};
 use crate::node::Node;
-
-/// An authority that signs for who asks.
-pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
 
 /// Nodes with the names `a`, `b`, …, and where each listens for routers.
 pub(crate) struct Fleet {
@@ -25,34 +18,6 @@ pub(crate) struct Fleet {
     host: &'static str,
     ports: Vec<u16>,
     certificates: TempDir,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("there is randomness");
-        let pem = params.self_signed(&key).expect("it signs itself").pem();
-        let issuer = Issuer::new(params, key);
-        Self { issuer, pem }
-    }
-
-    /// A directory with the certificate and the key of one of this DNS name.
-    pub(crate) fn sign(&self, name: &str, within: &Path) -> PathBuf {
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("it is a name");
-        let key = KeyPair::generate().expect("there is randomness");
-        let certificate = params.signed_by(&key, &self.issuer).expect("it signs");
-        let directory = within.join(name);
-        fs::create_dir_all(&directory).expect("it can be made");
-        for (file, text) in [
-            ("tls.crt", certificate.pem()),
-            ("tls.key", key.serialize_pem()),
-            ("ca.crt", self.pem.clone()),
-        ] {
-            fs::write(directory.join(file), text).expect("it can be written");
-        }
-        directory
-    }
 }
 
 impl Fleet {

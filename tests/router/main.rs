@@ -12,6 +12,8 @@ mod reconcile;
 mod silence;
 mod trust;
 
+#[path = "../support/authority.rs"]
+mod authority;
 #[path = "../support/calls.rs"]
 mod calls;
 #[path = "../support/node.rs"]

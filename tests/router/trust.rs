@@ -2,8 +2,9 @@
 
 use tonic::Code;
 
+use crate::authority::Authority;
 use crate::calls::Client;
-use crate::fleet::{Authority, Fleet, client_of, on, place, until_it};
+use crate::fleet::{Fleet, client_of, on, place, until_it};
 
 #[tokio::test]
 async fn a_router_of_another_authority_reaches_no_node() {
