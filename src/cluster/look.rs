@@ -2,22 +2,24 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::histogram::Histogram;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::{info, warn};
 
 use super::inventory::{Inventory, Key};
-use super::nodes::{Node, Outcome, Seen, trouble};
+use super::nodes::{Node, Nodes, Outcome, Seen, trouble};
 use crate::csi::proto::controller_client::ControllerClient;
 use crate::csi::proto::inspection::ListPoolsRequest;
 use crate::csi::proto::inspection::inspection_client::InspectionClient;
 use crate::csi::proto::{ListSnapshotsRequest, ListVolumesRequest};
+use crate::volume::{self, Error};
 
 /// How often a node that answers is looked at; what it was asked in between is known anyway.
 const EVERY: Duration = Duration::from_mins(1);
@@ -25,24 +27,116 @@ const EVERY: Duration = Duration::from_mins(1);
 const TRY_EVERY: Duration = Duration::from_secs(2);
 /// How long one look may take.
 const LIMIT: Duration = Duration::from_secs(30);
+/// How many nodes are looked at, at once; of those that were silent the last time so few that others need not wait.
+const LOOKS: (usize, usize) = (128, 16);
+/// How long a call waits for a node that is being looked at; for all of them, of which most wait for their turn.
+const LOOK_WITHIN: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(10));
+/// How often it sees whether it waits for one that says nothing.
+const GLANCE: Duration = Duration::from_millis(500);
 /// How many entries are asked for at a time.
 const PAGE: i32 = 1000;
+
+/// Whose turn it is to be looked at.
+#[derive(Debug)]
+pub(super) struct Turns {
+    others: Semaphore,
+    silent: Semaphore,
+}
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        Self {
+            others: Semaphore::new(LOOKS.0),
+            silent: Semaphore::new(LOOKS.1),
+        }
+    }
+
+    /// Waits for one that a node of this outcome may have.
+    pub(super) async fn of(&self, outcome: &Outcome) -> Option<SemaphorePermit<'_>> {
+        let turns = match outcome {
+            Outcome::Silent(_) => &self.silent,
+            Outcome::New | Outcome::Heard => &self.others,
+        };
+        // They are never closed.
+        turns.acquire().await.ok()
+    }
+}
+
+impl Nodes {
+    /// Looks at all nodes again, and waits until it is done, except for those that were silent last time.
+    ///
+    /// # Errors
+    /// `Unreachable` while it is not known which there are, and when there are more than can be looked at in time.
+    pub(super) async fn look_again(&self) -> volume::Result<()> {
+        Self::look_at(&self.known()?).await
+    }
+
+    /// The same, of these nodes.
+    pub(super) async fn look_at(nodes: &[Arc<Node>]) -> volume::Result<()> {
+        let now = Instant::now();
+        let asked: Vec<_> = nodes
+            .iter()
+            .filter(|node| !matches!(node.seen.borrow().what, Outcome::Silent(_)))
+            .collect();
+        for node in &asked {
+            node.look.notify_one();
+        }
+        for node in &asked {
+            while !node.is_seen_since(now).await {
+                if node.is_looked_at_for() > LOOK_WITHIN.0 {
+                    node.is_silent("it did not say in time what it has".into());
+                    break;
+                }
+                if now.elapsed() > LOOK_WITHIN.1 {
+                    return Err(Error::Unreachable(
+                        "the nodes are still being asked what they have: ask again".into(),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Waits for a glance whether it was looked at since then. One that left meanwhile is not waited for.
+    async fn is_seen_since(&self, then: Instant) -> bool {
+        let mut seen = self.seen.subscribe();
+        let looked = seen.wait_for(|seen| seen.at >= then);
+        tokio::time::timeout(GLANCE, looked).await.is_ok()
+    }
+
+    fn is_looked_at_for(&self) -> Duration {
+        let since = *self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
 
 /// Looks at the node until it is dropped or the token is set; sooner than planned when it is told so.
 pub(super) async fn again_and_again(
     node: Weak<Node>,
     told: Arc<Notify>,
     inventory: Arc<Inventory>,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
     looks: Histogram,
     stop: CancellationToken,
 ) {
+    let mut before = Outcome::New;
     loop {
         let wait = {
-            let _turn = turns.acquire().await;
+            let turn = turns.of(&before).await;
             // It is held only meanwhile: dropped by the others, it ends this.
             let Some(node) = node.upgrade() else { return };
-            spread(look(&node, &inventory, &looks).await, &node.name)
+            let mut looking = pin!(look(&node, &inventory, &looks));
+            let in_time = tokio::time::timeout(LOOK_WITHIN.0, &mut looking).await;
+            // One that says nothing for so long holds up nobody.
+            drop(turn);
+            let wait = match in_time {
+                Ok(wait) => wait,
+                Err(_) => looking.await,
+            };
+            before = node.seen.borrow().what.clone();
+            spread(wait, &node.name)
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -65,6 +159,7 @@ async fn look(node: &Node, inventory: &Inventory, looks: &Histogram) -> Duration
     let at = Instant::now();
     let before = node.seen.borrow().what.clone();
     inventory.list_begins(&node.name);
+    *node.looking.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     let looked = tokio::time::timeout(LIMIT, ask(node)).await;
     let looked = looked.unwrap_or_else(|_| Err(Status::deadline_exceeded("it takes too long")));
     let (what, wait) = match looked {
@@ -88,6 +183,7 @@ async fn look(node: &Node, inventory: &Inventory, looks: &Histogram) -> Duration
         }
         _ => {}
     }
+    *node.looking.lock().unwrap_or_else(PoisonError::into_inner) = None;
     node.seen.send_replace(Seen { at, what });
     wait
 }

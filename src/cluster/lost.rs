@@ -34,7 +34,7 @@ impl Router {
         let Some(node) = all.find(|node| *node.name == *name) else {
             return self.forget(records, id, &name).await.map(|()| None);
         };
-        Nodes::look_at(slice::from_ref(&node)).await;
+        Nodes::look_at(slice::from_ref(&node)).await?;
         if let Some(node) = self.known_holder(&key)? {
             return Ok(Some(node));
         }

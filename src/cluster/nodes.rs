@@ -5,19 +5,19 @@ use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::histogram::Histogram;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status, TimeoutExpired};
 use tracing::info;
 
 use super::inventory::Inventory;
-use super::look;
+use super::look::{self, Turns};
 use crate::csi::proto::controller_client::ControllerClient;
 use crate::tls::{self, Credentials, Role};
 use crate::volume::{Error, Result};
@@ -27,12 +27,8 @@ pub type Members = BTreeMap<String, Option<SocketAddr>>;
 
 /// How many calls a node is asked to do at once; the others wait.
 const CALLS: usize = 64;
-/// How many nodes are looked at, at once.
-const LOOKS: usize = 64;
 /// From a node with nothing to the limit of a look, in seconds.
 const LOOK_BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0];
-/// How long a call waits for the nodes to be looked at again.
-const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// How many nodes an error names: it goes in a header, whose length HTTP/2 limits.
 const NAMED: usize = 5;
 /// How often a silent connection is tried, and how long an answer may take: a machine that is off says nothing.
@@ -56,7 +52,9 @@ pub struct Node {
     /// What the last look at it saw.
     pub(super) seen: watch::Sender<Seen>,
     /// Tells that it should be looked at now.
-    look: Arc<Notify>,
+    pub(super) look: Arc<Notify>,
+    /// Since when it is being looked at.
+    pub(super) looking: Mutex<Option<Instant>>,
     /// The free bytes of its emptiest pool when it was last seen.
     pub(super) room: AtomicU64,
     reserved: AtomicU64,
@@ -102,7 +100,7 @@ impl Nodes {
             all: RwLock::default(),
             looks: looks.clone(),
         });
-        let (following, turns) = (Arc::clone(&nodes), Arc::new(Semaphore::new(LOOKS)));
+        let (following, turns) = (Arc::clone(&nodes), Arc::new(Turns::new()));
         tokio::spawn(async move {
             loop {
                 if let Some(members) = members.borrow_and_update().clone() {
@@ -179,36 +177,6 @@ impl Nodes {
         Ok(self.known()?.iter().any(new))
     }
 
-    /// Looks at all nodes again, and waits until it is done, except for those that were silent last time.
-    pub(super) async fn look_again(&self) -> Result<()> {
-        Self::look_at(&self.known()?).await;
-        Ok(())
-    }
-
-    /// The same, of these nodes.
-    pub(super) async fn look_at(nodes: &[Arc<Node>]) {
-        let now = Instant::now();
-        let asked: Vec<_> = nodes
-            .iter()
-            .filter(|node| !matches!(node.seen.borrow().what, Outcome::Silent(_)))
-            .collect();
-        for node in &asked {
-            node.look.notify_one();
-        }
-        let looked = async {
-            for node in &asked {
-                let mut seen = node.seen.subscribe();
-                // One that left meanwhile is not waited for.
-                let _ = seen.wait_for(|seen| seen.at >= now).await;
-            }
-        };
-        if tokio::time::timeout(LOOK_WITHIN, looked).await.is_err() {
-            for node in asked.iter().filter(|node| node.seen.borrow().at < now) {
-                node.is_silent("it did not say in time what it has".into());
-            }
-        }
-    }
-
     /// Those that did not say what they have, each with the reason.
     pub(super) fn silent(&self) -> Result<Vec<String>> {
         let why = |node: &Arc<Node>| match &node.seen.borrow().what {
@@ -226,7 +194,7 @@ impl Node {
         address: Option<SocketAddr>,
         credentials: &Credentials,
         inventory: &Arc<Inventory>,
-        turns: &Arc<Semaphore>,
+        turns: &Arc<Turns>,
         looks: &Histogram,
     ) -> Arc<Self> {
         let (stop, told) = (CancellationToken::new(), Arc::new(Notify::new()));
@@ -239,6 +207,7 @@ impl Node {
                 what: Outcome::New,
             }),
             look: Arc::clone(&told),
+            looking: Mutex::default(),
             room: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
             _looking: stop.clone().drop_guard(),

@@ -121,3 +121,20 @@ async fn of_many_nodes_that_are_away_an_error_names_a_few() {
         Code::Unavailable
     );
 }
+
+/// A rack whose power is off: connections to it are neither made nor refused.
+#[tokio::test]
+async fn many_nodes_that_say_nothing_do_not_hold_up_the_others() {
+    let fleet = Fleet::of(1);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let nobody = nobody.local_addr().expect("it is bound");
+    let off: Vec<_> = (0..400).map(|n| format!("off-{n}={nobody}")).collect();
+    let off: Vec<_> = off.iter().flat_map(|node| ["--node", node]).collect();
+    let router = fleet.router_and(&off);
+    let mut client = crate::calls::Client::new(router.channel().await);
+
+    until_it(&mut client, async |client| {
+        client.create(on("data", &["a"])).await
+    })
+    .await;
+}
