@@ -14,6 +14,7 @@ mod many;
 #[path = "../support/node.rs"]
 mod node;
 mod power;
+mod properties;
 mod provisioning;
 mod quota;
 mod raid;

@@ -62,7 +62,7 @@ impl Tank {
         Some(tank)
     }
 
-    fn home(&self) -> String {
+    pub(crate) fn home(&self) -> String {
         format!("{}/orlop", self.name)
     }
 
@@ -74,7 +74,7 @@ impl Tank {
         self.node.as_ref().expect("it was started")
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::of(self.node())
     }
 

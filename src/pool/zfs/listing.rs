@@ -1,4 +1,4 @@
-//! What `zfs list` tells of the datasets beneath a pool's own, and the names that they have.
+//! What ZFS tells of the datasets beneath a pool's own, and the names that they have.
 //!
 //! ```text
 //! <dataset>/m-<volume>                a volume that is being made
@@ -9,6 +9,9 @@
 //! <dataset>/v-<volume>@d-<time>       a deleted snapshot that something was restored from; goes with that
 //! <dataset>/r-<volume>.<time>         a deleted volume of which there are snapshots still
 //! ```
+//!
+//! A record counts only where it was set: one that came with `zfs receive`, or that a dataset has from the one above it, is
+//! that of another.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -22,9 +25,15 @@ use crate::volume::{
     self, Bytes, Error, Record, SnapshotName, SnapshotRecord, VolumeName, VolumeRecord,
 };
 
-/// The properties that are asked for, in their order.
-pub(super) const COLUMNS: &str =
-    "name,type,origin,createtxg,refquota,volsize,defer_destroy,dev.orlop:volume,dev.orlop:snapshot";
+/// The properties that are asked for.
+const PROPERTIES: &str =
+    "type,origin,createtxg,refquota,volsize,defer_destroy,dev.orlop:volume,dev.orlop:snapshot";
+
+/// What is told of each, in its order.
+const COLUMNS: &str = "name,property,value,source";
+
+/// Where a property is from that was set where it is.
+pub(super) const LOCAL: &str = "local";
 
 /// All that is there.
 #[derive(Debug, Default)]
@@ -59,6 +68,15 @@ pub(super) struct Taken {
     pub(super) dataset: String,
 }
 
+/// A property of a dataset, as `zfs get -Hp` tells it.
+#[derive(Clone, Copy)]
+struct Property<'a> {
+    of: &'a str,
+    name: &'a str,
+    value: Option<&'a str>,
+    source: &'a str,
+}
+
 /// What has no record that can be read.
 #[derive(Debug)]
 struct Unreadable {
@@ -73,7 +91,7 @@ impl Zfs {
         let _alone = self.turn.write().unwrap_or_else(PoisonError::into_inner);
         let kinds = "filesystem,volume,snapshot";
         let command = Command::query("zfs")
-            .args(["list", "-Hp", "-r", "-t", kinds, "-o", COLUMNS])
+            .args(["get", "-Hp", "-r", "-t", kinds, "-o", COLUMNS, PROPERTIES])
             .arg(&self.names.home)
             .limit(LIMIT);
         let listing = Listing::read(&self.names, &self.host.tools.run(&command)?);
@@ -111,37 +129,52 @@ impl Unreadable {
     }
 }
 
+impl<'a> Property<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let mut fields = line.split('\t');
+        let mut next = || fields.next();
+        let (of, name, value, source) = (next()?, next()?, next()?, next()?);
+        let value = Some(value).filter(|value| *value != "-");
+        Some(Self {
+            of,
+            name,
+            value,
+            source,
+        })
+    }
+
+    /// What it was set to where it is.
+    fn own(self) -> Option<&'a str> {
+        self.value.filter(|_| self.source == LOCAL)
+    }
+}
+
 impl Listing {
-    /// Reads what `zfs list -Hp` printed. What is not ours is left out, a record that can not be read is told.
+    /// Reads what `zfs get -Hp` printed. What is not ours is left out, a record that can not be read is told.
     pub(super) fn read(names: &Names, text: &str) -> Self {
         let mut listing = Self::default();
-        for line in text.lines() {
-            if let Err(error) = listing.add(names, line) {
-                tracing::error!(
-                    line,
-                    error = format!("{error:#}"),
-                    "a dataset can not be read"
-                );
+        let told: Vec<_> = text.lines().filter_map(Property::read).collect();
+        for told in told.chunk_by(|one, next| one.of == next.of) {
+            if let Err(error) = listing.add(names, told) {
+                let (name, error) = (told[0].of, format!("{error:#}"));
+                tracing::error!(name, error, "a dataset can not be read");
             }
         }
         listing
     }
 
-    fn add(&mut self, names: &Names, line: &str) -> Result<()> {
-        let mut fields = line
-            .split('\t')
-            .map(|field| (field != "-").then_some(field));
-        let mut next = || fields.next().context("a column is missing");
-        let (name, kind) = (next()?.context("no name")?, next()?.unwrap_or_default());
-        let (origin, txg) = (next()?.map(str::to_owned), next()?.unwrap_or("0").parse()?);
-        let [refquota, volsize, deferred] = [next()?, next()?, next()?];
-        let [record, snapshot] = [next()?, next()?];
+    fn add(&mut self, names: &Names, told: &[Property<'_>]) -> Result<()> {
+        let property = |name: &str| told.iter().find(|told| told.name == name).copied();
+        let value = |name: &str| property(name).and_then(|property| property.value);
+        let own = |name: &str| property(name).and_then(Property::own);
+        let (name, kind) = (told[0].of, value("type").context("it has no type")?);
         if kind == "snapshot" {
+            let txg = value("createtxg").unwrap_or("0").parse()?;
             self.taken_at.insert(name.to_owned(), txg);
             // One that is deferred goes by itself.
-            return match deferred {
+            return match value("defer_destroy") {
                 Some("on") => Ok(()),
-                _ => self.add_snapshot(names, name, snapshot),
+                _ => self.add_snapshot(names, name, own(SNAPSHOT_RECORD)),
             };
         }
         if names.is_retired(name) {
@@ -151,7 +184,8 @@ impl Listing {
         } else if let Some(volume) = names.replaced_of(name) {
             self.replaced.push(volume);
         } else if let Some(volume) = names.volume_of(name) {
-            match volume_record(record, volsize.or(refquota)) {
+            let origin = value("origin").map(str::to_owned);
+            match volume_record(own(RECORD), value("volsize").or(value("refquota"))) {
                 Ok(record) => drop(self.volumes.insert(volume, Kept { record, origin })),
                 Err(error) => self.add_unreadable(names::of_volume(&volume), name, &error),
             }
@@ -216,7 +250,7 @@ impl Listing {
 }
 
 fn volume_record(text: Option<&str>, size: Option<&str>) -> Result<VolumeRecord> {
-    let text = text.with_context(|| format!("it has no {RECORD}"))?;
+    let text = text.with_context(|| format!("it has no {RECORD} that was set on it"))?;
     let mut record = VolumeRecord::from_text(text.as_bytes()).context(RECORD)?;
     record.size = Bytes(size.context("it has no size")?.parse()?);
     Ok(record)

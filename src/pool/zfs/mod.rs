@@ -29,8 +29,8 @@ use crate::volume::{
     self, Bytes, Error, Layout, PoolName, Snapshot, SnapshotId, SnapshotName, SnapshotRecord,
     Volume, VolumeId, VolumeName, VolumeRecord,
 };
-use listing::Listing;
-use names::Names;
+use listing::{LOCAL, Listing};
+use names::{Names, RECORD};
 use status::Status;
 
 /// Where datasets are mounted while they are in use, to be bound from there.
@@ -94,15 +94,17 @@ impl Zfs {
     fn look_at_home(&self) -> Result<()> {
         let home = &self.names.home;
         let command = Command::query("zfs")
-            .args(["list", "-Hp", "-o", "type,dev.orlop:volume", home])
+            .args(["get", "-Hp", "-o", "value,source"])
+            .args([&format!("type,{RECORD}"), home])
             .limit(LIMIT);
         let told = self.host.tools.run(&command).with_context(|| {
             format!(
                 "make the dataset by `zfs create -o mountpoint=none {home}`, or import its zpool"
             )
         })?;
+        let (kind, record) = told.trim_end().split_once('\n').unwrap_or_default();
         ensure!(
-            told.trim_end() == "filesystem\t-",
+            kind.starts_with("filesystem\t") && !record.ends_with(&format!("\t{LOCAL}")),
             "{home} is a volume itself: name a dataset that is there for nothing else"
         );
         Ok(())

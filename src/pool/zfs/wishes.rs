@@ -77,6 +77,11 @@ impl Wishes {
             }
         }
         let tree = layout == Layout::Tree;
+        if !tree && wishes.atime.is_some() {
+            return Err(Error::Invalid(
+                "parameters: atime: only trees have one; of a filesystem on a device say it by a mount option".into(),
+            ));
+        }
         for (key, allowed, most) in [
             ("recordsize", tree, Bytes::MIB),
             ("volblocksize", !tree, Bytes(128 << 10)),
@@ -223,6 +228,7 @@ mod tests {
             (Layout::Tree, "volblocksize", "8KiB"),
             (Layout::Device, "recordsize", "8KiB"),
             (Layout::Device, "volblocksize", "1MiB"),
+            (Layout::Device, "atime", "off"),
             (Layout::Device, "mountpoint", "/"),
         ] {
             let error = of(layout, &[(key, value)]).expect_err("it is none");
