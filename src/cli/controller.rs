@@ -1,6 +1,7 @@
 //! `orlop controller`: the router of a cluster, on the socket of the sidecars.
 
 mod kubernetes;
+mod page;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use tonic::service::Routes;
 
 use self::kubernetes::Kubernetes;
 pub(super) use self::kubernetes::LEASE;
+use self::page::Page;
 use super::Log;
 use super::node::{runtime, until_all_ended};
 use crate::cluster::Router;
@@ -75,6 +77,9 @@ pub(super) struct Controller {
     metrics: Option<SocketAddr>,
 
     #[command(flatten)]
+    page: Page,
+
+    #[command(flatten)]
     log: Log,
 }
 
@@ -111,6 +116,9 @@ impl Controller {
             .add_service(ControllerServer::new(router.clone()))
             .add_service(InspectionServer::new(router.clone()))
             .add_service(OversightServer::new(findings.clone()));
+        self.page
+            .serve(&router, &findings, &mut running, &shutdown)
+            .await?;
         if let (Some(cluster), Some(records)) = (&cluster, records) {
             cluster.reconcile(router.clone(), records, findings, &mut running, &shutdown);
         }

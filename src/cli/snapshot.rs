@@ -64,7 +64,7 @@ enum Command {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Listed {
-    id: String,
+    pub(super) id: String,
     volume: String,
     size_bytes: u64,
     created: Option<Timestamp>,

@@ -1,6 +1,9 @@
 //! `orlop status`: all that is there at a glance, in the terminal or as a page that keeps itself up to date.
 
+mod layers;
+mod look;
 mod serve;
+mod token;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,10 +13,17 @@ use clap::Args;
 use serde::Serialize;
 
 use super::client::Remote;
+use super::leftovers::Leftover;
 use super::output::{Output, size};
 use super::{Log, pool, snapshot, volume};
 use crate::client::{Connection, PAGE};
-use crate::csi::proto::inspection::ListUsageRequest;
+use crate::csi::proto::inspection::{self, ListUsageRequest};
+use crate::{shutdown, telemetry};
+
+pub(super) use layers::At as LayersAt;
+pub(super) use look::{Of, Watched};
+pub(super) use serve::serve;
+pub(super) use token::Token;
 
 #[derive(Args, Debug)]
 pub(super) struct Status {
@@ -37,15 +47,34 @@ pub(super) struct Status {
     token: Option<String>,
 
     #[command(flatten)]
+    layers: LayersAt,
+
+    #[command(flatten)]
+    cache: super::layers::remote::Remote,
+
+    #[command(flatten)]
     log: Log,
 }
 
 /// All that is there.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Shown {
     pools: Vec<pool::Listed>,
     volumes: Vec<Used>,
     snapshots: Vec<snapshot::Listed>,
+    /// The nodes that do not answer, and why; what they have is not here.
+    silent: Vec<String>,
+    /// What nobody needs, where that is known.
+    orphans: Option<Vec<Orphan>>,
+    layers: Vec<layers::Cache>,
+}
+
+/// What nobody needs, as far as is known.
+#[derive(Debug, Serialize)]
+struct Orphan {
+    name: String,
+    node: Option<String>,
+    message: String,
 }
 
 /// A volume and what it holds.
@@ -61,8 +90,13 @@ struct Used {
 
 impl Status {
     pub(super) fn run(self) -> Result<()> {
+        let caches = self.layers.caches(Some(self.cache))?;
         let Some(address) = self.serve else {
-            let shown = self.remote.with(async |node| shown(&node).await)?;
+            let watched = async |node| {
+                let of = Of::Node(node);
+                Watched { of, caches }.look().await
+            };
+            let shown = self.remote.with(watched)?;
             return self.output.summary(&shown, summary);
         };
         ensure!(
@@ -70,8 +104,55 @@ impl Status {
             "{address} can be reached from elsewhere: give a --token too, or serve on 127.0.0.1"
         );
         self.log.start()?;
-        self.remote
-            .with(async |node| serve::serve(address, self.token, node).await)
+        let token = self.token.map(Token::Text);
+        self.remote.with(async |node| {
+            let port = telemetry::http::bind(address).await?;
+            let of = Of::Node(node);
+            let watched = Watched { of, caches };
+            serve(port, token, watched, shutdown::on_signal()?).await
+        })
+    }
+}
+
+impl Shown {
+    /// Adds what another node has.
+    fn add(&mut self, other: Self) {
+        self.pools.extend(other.pools);
+        self.volumes.extend(other.volumes);
+        self.snapshots.extend(other.snapshots);
+    }
+
+    /// The same in the same order, whoever answered first.
+    fn sort(&mut self) {
+        // Those of one node stay in its own order.
+        self.pools.sort_by(|one, other| one.node.cmp(&other.node));
+        self.volumes
+            .sort_by(|one, other| one.volume.id.cmp(&other.volume.id));
+        self.snapshots.sort_by(|one, other| one.id.cmp(&other.id));
+        self.silent.sort_unstable();
+    }
+}
+
+impl Orphan {
+    /// A volume that the cluster has no record of.
+    fn of(orphan: inspection::Orphan) -> Self {
+        Self {
+            message: format!(
+                "no PersistentVolume names it: `orlop volume rm {}` on its node, if nobody needs it",
+                orphan.volume_id
+            ),
+            name: orphan.volume_id,
+            node: Some(orphan.node),
+        }
+    }
+
+    /// What a node has left over.
+    fn left(leftover: Leftover) -> Self {
+        Self {
+            name: leftover.name,
+            node: None,
+            message: leftover.message,
+        }
     }
 }
 
@@ -91,6 +172,7 @@ pub(super) async fn shown(node: &Connection) -> Result<Shown> {
         pools,
         volumes: volumes.into_iter().map(used).collect(),
         snapshots,
+        ..Shown::default()
     })
 }
 
@@ -138,6 +220,9 @@ fn summary(shown: &Shown) -> String {
         "{volumes} volumes, {mounted} of them mounted; {snapshots} snapshots"
     ));
     lines.extend(shown.volumes.iter().filter_map(sick));
+    let left = shown.orphans.iter().flatten();
+    lines.extend(left.map(|orphan| orphan.message.clone()));
+    lines.extend(shown.layers.iter().map(layers::Cache::told));
     if volumes == 0 {
         lines.push("make one by `orlop volume create NAME --size 10GiB`".to_owned());
     }

@@ -57,6 +57,11 @@ impl Connection {
         Ok(Self(channel))
     }
 
+    /// A node at the other end of a channel that is kept by others.
+    pub fn over(channel: Channel) -> Self {
+        Self(channel)
+    }
+
     /// Its controller service.
     pub fn controller(&self) -> ControllerClient<Channel> {
         ControllerClient::new(self.0.clone())

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use self::inventory::{Inventory, Key};
 use self::kubernetes::Records;
@@ -35,6 +36,9 @@ use crate::volume::{Error, Result};
 /// For so long after its last creation, a router can be sure that it alone creates: the sidecars, which elect one leader,
 /// can not change it sooner. One that was quiet for longer looks at all nodes before it takes a name for free.
 const ALONE_FOR: Duration = Duration::from_secs(15);
+
+/// The channel to a node, or why it does not answer.
+pub type Reached = Result<Channel, String>;
 
 /// Serves `csi.v1.Controller` for all nodes; clones share what they know.
 #[derive(Clone, Debug)]
@@ -67,6 +71,21 @@ impl Router {
     /// Whether it is known which nodes there are.
     pub fn knows_the_nodes(&self) -> bool {
         self.nodes.all().is_some()
+    }
+
+    /// Each node by its name, with the channel to it or why it does not answer: for who can do without some of them.
+    ///
+    /// # Errors
+    /// `Unreachable` while it is not known which nodes there are.
+    pub fn each_node(&self) -> Result<Vec<(Arc<str>, Reached)>> {
+        let by_name = |node: Arc<Node>| {
+            let channel = match &node.seen.borrow().what {
+                Outcome::Silent(why) => Err(why.clone()),
+                Outcome::New | Outcome::Heard => Ok(node.channel()),
+            };
+            (Arc::clone(&node.name), channel)
+        };
+        Ok(self.nodes.known()?.into_iter().map(by_name).collect())
     }
 
     /// The node that has this volume or snapshot, if one has.

@@ -33,7 +33,7 @@ pub type Ready = Arc<dyn Fn() -> Readiness + Send + Sync>;
 pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address)
         .await
-        .with_context(|| format!("the metrics address {address} could not be opened"))
+        .with_context(|| format!("the address {address} could not be opened"))
 }
 
 /// Serves until the token is set.

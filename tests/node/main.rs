@@ -2,7 +2,6 @@
 
 mod absent;
 mod health;
-mod layers;
 mod listing;
 mod monitoring;
 mod mounting;
@@ -12,6 +11,8 @@ mod tracing;
 
 #[path = "../support/calls.rs"]
 mod calls;
+#[path = "../support/layers.rs"]
+mod layers;
 #[path = "../support/node.rs"]
 mod node;
 #[path = "../support/mod.rs"]

@@ -14,8 +14,9 @@ use serde_json::Value;
 use crate::calls::{self, Client, MIB};
 use crate::layers::Layers;
 use crate::node::Node;
+use crate::support::get;
 use crate::support::{Killed, skipped};
-use crate::surroundings::{address, get};
+use crate::surroundings::address;
 use crate::{PATIENCE, until};
 
 /// Metrics that only a controller has; tests/router sees that it does.
@@ -43,7 +44,7 @@ impl Watched {
         let address = address(&node).expect("it was seen");
         let client = Client::new(node.channel().await);
         let mut watched = Self {
-            layers: Layers::start(&node.dir.path().join("layers")).await,
+            layers: Layers::start(&node.dir.path().join("layers")),
             node,
             client,
             address,

@@ -1,8 +1,6 @@
 //! The kubelet, and those who watch.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 use orlop::csi::proto::GetPluginInfoRequest;
@@ -12,6 +10,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::calls::{Client, text};
 use crate::node::Node;
+use crate::support::get;
 use crate::until;
 
 async fn dial(socket: &str) -> Channel {
@@ -121,15 +120,4 @@ pub(crate) fn address(node: &Node) -> Option<String> {
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let mut told = lines.filter_map(|line| Some(line["address"].as_str()?.to_owned()));
     told.next_back()
-}
-
-pub(crate) fn get(address: &str, page: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("somebody serves");
-    let request = format!("GET /{page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("it listens");
-    let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .expect("it answers in text");
-    answer
 }

@@ -1,8 +1,17 @@
 //! The status page, in a real Chromium, over a real node.
 
+#[path = "../support/authority.rs"]
+mod authority;
 mod browser;
 #[path = "../support/calls.rs"]
 mod calls;
+mod cluster;
+#[path = "../router/fleet.rs"]
+#[allow(dead_code, reason = "that of the router's tests has more")]
+mod fleet;
+#[path = "../support/layers.rs"]
+#[allow(dead_code, reason = "the node's tests scrape it, too")]
+mod layers;
 #[path = "../support/node.rs"]
 mod node;
 #[path = "../support/mod.rs"]
@@ -13,6 +22,7 @@ use std::process::{Child, Stdio};
 
 use browser::Browser;
 use calls::{Client, MIB};
+use layers::Layers;
 use node::Node;
 use serde_json::json;
 use support::skipped;
@@ -34,6 +44,10 @@ struct Page {
 impl Page {
     async fn serve(arguments: &[&str]) -> Self {
         let node = Node::start(&["--node-name", "deck"]);
+        Self::over(node, arguments).await
+    }
+
+    async fn over(node: Node, arguments: &[&str]) -> Self {
         let client = Client::new(node.channel().await);
         #[expect(clippy::disallowed_methods, reason = "a test starts what it tests")]
         let mut server = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"))
@@ -46,6 +60,8 @@ impl Page {
                 "--endpoint",
             ])
             .arg(&node.socket)
+            // Not that of whoever tests.
+            .env("ORLOP_LAYERS_CACHE", node.dir.path().join("layers"))
             .args(arguments)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -213,4 +229,57 @@ fn a_page_for_everybody_needs_a_token() {
         format!("{error:#}").contains("give a --token too"),
         "{error:#}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_layer_caches_did_is_shown_by_where_blobs_came_from() {
+    let Some(browser) = Browser::open().await else {
+        return skipped(
+            "layer caches on the status page",
+            "chromedriver is not installed",
+        );
+    };
+    let node = Node::start(&[]);
+    let layers = Layers::start(&node.dir.path().join("layers"));
+    let nobody = "127.0.0.1:1";
+    let metrics = format!("{},{nobody}", layers.address);
+    let page = Page::over(node, &["--layers-metrics", &metrics]).await;
+
+    browser.visit(&page.url).await;
+    let rows = "document.querySelectorAll('#layers tr').length";
+    browser.until(rows, 3).await;
+    let cells = "[...document.querySelectorAll('#layers tr')].map(row => [...row.cells].map(cell => cell.textContent))";
+    let told = browser.eval(cells).await;
+
+    // One is found beside the node, by its socket; its own metrics say the same; the third is not there.
+    let figures = json!(["100 %", "1", "0", "0", "0", "0 B", "0 B", "7 B of 20 GiB"]);
+    assert_eq!(told[0][0], "this machine");
+    assert_eq!(told[1][0], layers.address.as_str());
+    for row in 0..2 {
+        let row = told[row].as_array().expect("a row");
+        assert_eq!(json!(row[1..]), figures);
+    }
+    let silent = told[2][1].as_str().expect("a text");
+    assert_eq!(told[2][0], nobody);
+    assert!(silent.starts_with("does not answer"), "{silent}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_over_is_shown_with_what_to_do() {
+    let Some(browser) = Browser::open().await else {
+        return skipped(
+            "leftovers on the status page",
+            "chromedriver is not installed",
+        );
+    };
+    let page = Page::serve(&[]).await;
+    let none = "document.getElementById('no-orphans').textContent";
+    browser.visit(&page.url).await;
+    browser.until(none, "There are none.").await;
+
+    let trash = page.node.dir.path().join("data/default/trash/stuck");
+    std::fs::create_dir(trash).expect("the pool can be written");
+
+    let told = "document.querySelector('#orphans .wrap')?.textContent.includes('orlop prune')";
+    browser.until(told, true).await;
 }

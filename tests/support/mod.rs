@@ -8,7 +8,8 @@ pub(crate) mod verbs;
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -195,4 +196,16 @@ pub(crate) fn run<A: AsRef<OsStr>>(
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{program} failed: {}", said.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What a server of HTTP answers to who asks for this page, head and body.
+pub(crate) fn get(address: &str, page: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("somebody serves");
+    let request = format!("GET /{page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it listens");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .expect("it answers in text");
+    answer
 }

@@ -2,7 +2,7 @@
 
 mod fetch;
 mod look;
-mod remote;
+pub(super) mod remote;
 mod wiring;
 
 use std::net::SocketAddr;

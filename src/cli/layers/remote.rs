@@ -14,7 +14,8 @@ use crate::layers::people::admin::SOCKET;
 
 /// Where the cache is.
 #[derive(Args, Clone, Debug)]
-pub(super) struct Remote {
+#[group(id = "cache_remote")]
+pub(in crate::cli) struct Remote {
     /// The folder of the cache, in which its socket is.
     #[arg(
         long,
@@ -27,11 +28,26 @@ pub(super) struct Remote {
 
 /// A cache that answered.
 #[derive(Clone)]
-pub(super) struct Cache(Client);
+pub(in crate::cli) struct Cache(Client);
 
 impl Remote {
     /// Runs `work` on a connection to the cache.
     pub(super) fn with<T>(&self, work: impl AsyncFnOnce(Cache) -> Result<T>) -> Result<T> {
+        let cache = self.connect()?;
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("starting the runtime")?
+            .block_on(work(cache))
+    }
+
+    /// Whether there was ever a cache.
+    pub(in crate::cli) fn is_there(&self) -> bool {
+        self.cache.join(SOCKET).exists()
+    }
+
+    /// A client of the cache, which serves.
+    pub(in crate::cli) fn connect(&self) -> Result<Cache> {
         let socket = self.cache.join(SOCKET);
         if let Err(error) = UnixStream::connect(&socket) {
             let path = socket.display();
@@ -47,16 +63,12 @@ impl Remote {
         // A second call finds the provider installed, which is what it wants.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().unix_socket(socket).no_proxy().build()?;
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("starting the runtime")?
-            .block_on(work(Cache(client)))
+        Ok(Cache(client))
     }
 }
 
 impl Cache {
-    pub(super) async fn get<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
+    pub(in crate::cli) async fn get<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
         let answer = self.send(self.0.get(url(what))).await?;
         let text = answer.bytes().await.context("the cache broke off")?;
         serde_json::from_slice(&text).context("the cache is of another release")

@@ -66,6 +66,11 @@ impl Findings {
         *self.orphans() = None;
     }
 
+    /// The volumes that no record names; nothing while another leads.
+    pub fn known_orphans(&self) -> Option<Vec<Orphan>> {
+        self.orphans().clone()
+    }
+
     fn orphans(&self) -> MutexGuard<'_, Option<Vec<Orphan>>> {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,7 +82,7 @@ impl Oversight for Findings {
         &self,
         _request: Request<ListOrphansRequest>,
     ) -> Reply<ListOrphansResponse> {
-        let orphans = self.orphans().clone().ok_or_else(|| {
+        let orphans = self.known_orphans().ok_or_else(|| {
             Status::failed_precondition(
                 "orphans are known to the controller that leads, once it has looked: ask the one that holds the Lease",
             )

@@ -1,4 +1,4 @@
-//! A layer cache that is scraped beside a node, with some of everything that it counts.
+//! A layer cache beside a node, with some of everything that it counts.
 
 use std::fs;
 use std::net::TcpListener;
@@ -7,9 +7,7 @@ use std::process::Stdio;
 
 use orlop::layers::image::digest::Digest;
 
-use crate::support::Killed;
-use crate::surroundings::get;
-use crate::until;
+use crate::support::{Killed, get, until};
 
 /// What it serves.
 const BLOB: &[u8] = b"a layer";
@@ -24,7 +22,7 @@ pub(crate) struct Layers {
 
 impl Layers {
     /// One that keeps what it has in `folder`.
-    pub(crate) async fn start(folder: &Path) -> Self {
+    pub(crate) fn start(folder: &Path) -> Self {
         let file = folder.join("blobs").join(Digest::of(BLOB).path());
         fs::create_dir_all(file.parent().expect("it lies in a folder")).expect("it is ours");
         fs::write(file, BLOB).expect("it is ours");
@@ -39,7 +37,7 @@ impl Layers {
             .spawn();
         let process = Killed(process.expect("cargo built the binary"));
         let serves = || std::net::TcpStream::connect(&*mirror).is_ok();
-        until("the mirror serves", serves).await;
+        assert!(until(serves), "the mirror does not serve");
         let layers = Self {
             _process: process,
             mirror,
