@@ -21,6 +21,7 @@ mod raid;
 #[allow(dead_code, reason = "the benches use all of it")]
 #[path = "../../benches/volumes/report.rs"]
 mod report;
+mod secrecy;
 mod spread;
 #[path = "../support/mod.rs"]
 mod support;
