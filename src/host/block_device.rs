@@ -17,21 +17,24 @@ use super::kernel;
 /// What is read at once past the page cache, and where that may begin: no disk has larger sectors.
 const SECTOR: usize = 4096;
 
-/// The sector at `offset`, from the disk and not from memory, where an older one may be. It begins at the multiple of its
-/// length below `offset`.
-pub fn read_sector(device: &Path, offset: u64) -> Result<Vec<u8>> {
+/// So many bytes at `offset`, from the disk and not from memory, where older ones may be.
+///
+/// # Errors
+/// Also when the device ends before.
+pub fn read_past_cache(device: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
     let reading = || format!("reading {}", device.display());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::DIRECT;
     let fd = rustix::fs::open(device, flags, Mode::empty()).with_context(reading)?;
+    let before = usize::try_from(offset % SECTOR as u64)?;
+    let whole = (before + length).next_multiple_of(SECTOR);
     // Only to memory that begins at such a multiple can the disk write.
-    let mut buffer = vec![0; 2 * SECTOR];
+    let mut buffer = vec![0; whole + SECTOR];
     let start = buffer.as_ptr().align_offset(SECTOR);
-    let sector = &mut buffer[start..start + SECTOR];
-    let offset = offset - offset % SECTOR as u64;
+    let sectors = &mut buffer[start..start + whole];
     File::from(fd)
-        .read_exact_at(sector, offset)
+        .read_exact_at(sectors, offset - before as u64)
         .with_context(reading)?;
-    Ok(sector.to_vec())
+    Ok(sectors[before..before + length].to_vec())
 }
 
 /// Whether the device refuses to be written.

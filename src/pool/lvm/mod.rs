@@ -19,6 +19,7 @@ mod classic;
 mod group;
 mod hidden;
 mod make;
+mod metadata;
 mod raid;
 mod report;
 mod retire;

@@ -121,6 +121,21 @@ impl Report {
     }
 }
 
+#[cfg(debug_assertions)]
+impl Report {
+    /// Whether both tell of the same group the same, in whatever order.
+    pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
+        let sorted = |report: &Self| {
+            let mut lvs: Vec<_> = report.lvs.iter().map(Lv::sorted).collect();
+            let mut free = report.free.clone();
+            lvs.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            free.sort_unstable();
+            (lvs, free)
+        };
+        self.group == other.group && sorted(self) == sorted(other)
+    }
+}
+
 /// A logical volume on a disk that is not there.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Partial {
@@ -154,6 +169,17 @@ impl ThinPool {
 }
 
 impl Lv {
+    /// One that was read from the metadata.
+    pub(super) fn new(name: &str, size: Bytes, tags: &[&str], pool: &str, origin: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            size,
+            tags: tags.join(","),
+            pool: pool.to_owned(),
+            origin: origin.to_owned(),
+        }
+    }
+
     /// Whether it is being made.
     pub(super) fn is_half(&self) -> bool {
         self.tags().any(|tag| tag == HALF)
@@ -171,6 +197,16 @@ impl Lv {
 
     fn tags(&self) -> impl Iterator<Item = &str> {
         self.tags.split(',')
+    }
+
+    #[cfg(debug_assertions)]
+    fn sorted(&self) -> Self {
+        let mut tags: Vec<_> = self.tags().collect();
+        tags.sort_unstable();
+        Self {
+            tags: tags.join(","),
+            ..self.clone()
+        }
     }
 }
 
