@@ -19,6 +19,7 @@ use tracing::info;
 use super::inventory::Inventory;
 use super::look::{self, Turns};
 use crate::csi::proto::controller_client::ControllerClient;
+use crate::telemetry::trace;
 use crate::tls::{self, Credentials, Role};
 use crate::volume::{Error, Result};
 
@@ -244,6 +245,9 @@ impl Node {
         let mut onward = Request::new(message);
         if let Some(limit) = metadata.get("grpc-timeout") {
             onward.metadata_mut().insert("grpc-timeout", limit.clone());
+        }
+        if let Some(parent) = trace::parent().and_then(|parent| parent.parse().ok()) {
+            onward.metadata_mut().insert("traceparent", parent);
         }
         let client = ControllerClient::new(self.channel());
         call(client, onward)

@@ -2,6 +2,7 @@
 //!
 //! The other variables of the OpenTelemetry specification hold too, such as `OTEL_SERVICE_NAME`.
 
+use std::collections::HashMap;
 use std::env;
 use std::sync::OnceLock;
 
@@ -73,6 +74,14 @@ pub fn join(span: &Span, name: &str, headers: &HeaderMap) {
     if let Err(error) = span.set_parent(caller) {
         tracing::debug!(%error, "a call is not part of its caller's trace");
     }
+}
+
+/// What makes a call to another process part of the trace that we are in: its `traceparent`.
+pub fn parent() -> Option<String> {
+    PROVIDER.get()?;
+    let mut headers = HashMap::new();
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut headers);
+    headers.remove("traceparent")
 }
 
 /// Marks `span` as one that failed.

@@ -11,6 +11,8 @@ mod tracing;
 
 #[path = "../support/calls.rs"]
 mod calls;
+#[path = "../support/collector.rs"]
+mod collector;
 #[path = "../support/layers.rs"]
 mod layers;
 #[path = "../support/node.rs"]

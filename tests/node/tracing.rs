@@ -2,49 +2,19 @@
 
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::routing::post;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::trace::v1::Span;
 use orlop::csi::proto::DeleteVolumeRequest;
-use prost::Message;
 use tonic::Request;
 use tonic::transport::Endpoint;
 
 use crate::calls::{Client, text};
+use crate::collector::{Received, collector, hex};
 use crate::support::Killed;
 use crate::until;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
-
-/// The spans that a collector received.
-type Received = Arc<Mutex<Vec<Span>>>;
-
-/// Serves OTLP over HTTP as a collector does, and says where.
-async fn collector(received: Received) -> String {
-    let take = async move |body: Bytes| {
-        let request = ExportTraceServiceRequest::decode(body).expect("it is OTLP");
-        let scopes = request
-            .resource_spans
-            .into_iter()
-            .flat_map(|it| it.scope_spans);
-        let spans = scopes.flat_map(|scope| scope.spans);
-        received
-            .lock()
-            .expect("no test panics holding it")
-            .extend(spans);
-    };
-    let routes = Router::new().route("/v1/traces", post(take));
-    let port = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-    let port = port.expect("a port is free");
-    let address = port.local_addr().expect("it is bound");
-    tokio::spawn(async move { axum::serve(port, routes).await });
-    format!("http://{address}")
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_call_is_found_in_the_trace_of_its_caller() {
@@ -81,10 +51,6 @@ async fn a_failed_call_is_found_in_the_trace_of_its_caller() {
         .expect("it is ASCII");
     request.metadata_mut().insert("traceparent", parent);
     let refused = client.controller.delete_volume(request).await;
-    let hex = |id: &[u8]| {
-        id.iter()
-            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
-    };
     let find = || {
         let spans = received.lock().expect("no test panics holding it").clone();
         spans.into_iter().find(|span| hex(&span.trace_id) == TRACE)

@@ -18,6 +18,8 @@ pub(crate) struct Fleet {
     host: &'static str,
     ports: Vec<u16>,
     certificates: TempDir,
+    /// Variables of all processes.
+    env: Vec<(String, String)>,
 }
 
 impl Fleet {
@@ -28,6 +30,11 @@ impl Fleet {
 
     /// The same, at this address.
     pub(crate) fn of_at(count: usize, host: &'static str) -> Self {
+        Self::with(count, host, Vec::new())
+    }
+
+    /// The same, and what is in the environment of all, the router among them.
+    pub(crate) fn with(count: usize, host: &'static str, env: Vec<(String, String)>) -> Self {
         let authority = Authority::new();
         let certificates = tempfile::tempdir().expect("the temporary directory can be written");
         let mut fleet = Self {
@@ -36,6 +43,7 @@ impl Fleet {
             host,
             ports: free_ports(count),
             certificates,
+            env,
         };
         for at in 0..count {
             let node = fleet.start_as(at, &name_of(at));
@@ -48,14 +56,15 @@ impl Fleet {
     pub(crate) fn start_as(&self, at: usize, name: &str) -> Node {
         let dns = format!("{name}.node.orlop.dev");
         let certificates = self.authority.sign(&dns, self.certificates.path());
-        Node::start(&[
+        let args = [
             "--node-name",
             name,
             "--listen",
             &self.address(at),
             "--certificates",
             &certificates.display().to_string(),
-        ])
+        ];
+        Node::start_with("node", &args, &self.env)
     }
 
     /// Gives all nodes and the router new certificates, where they look for them.
@@ -106,7 +115,7 @@ impl Fleet {
             args.push(format!("{}={}", name_of(at), self.address(at)));
         }
         let args: Vec<_> = args.iter().map(String::as_str).collect();
-        Node::start_as("controller", &args)
+        Node::start_with("controller", &args, &self.env)
     }
 
     /// Straight to the node at this place of the list.

@@ -10,12 +10,15 @@ mod kubernetes;
 mod placement;
 mod reconcile;
 mod silence;
+mod tracing;
 mod trust;
 
 #[path = "../support/authority.rs"]
 mod authority;
 #[path = "../support/calls.rs"]
 mod calls;
+#[path = "../support/collector.rs"]
+mod collector;
 #[path = "../support/node.rs"]
 mod node;
 #[path = "../support/mod.rs"]

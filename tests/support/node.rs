@@ -29,6 +29,7 @@ pub(crate) struct Node {
     pub(crate) dir: TempDir,
     role: &'static str,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     process: Child,
 }
 
@@ -36,28 +37,35 @@ impl Node {
     /// Starts one with these arguments, and waits until it serves. Its pool is `dir/data/default`, unless they say
     /// `--data` or `--pools`; its log is `dir/log`.
     pub(crate) fn start(args: &[&str]) -> Self {
-        Self::start_in(new_dir(), "node", args)
+        Self::start_in(new_dir(), "node", args, &[])
     }
 
     /// The same in another role that serves on a socket.
     #[allow(dead_code, reason = "few tests have another role")]
     pub(crate) fn start_as(role: &'static str, args: &[&str]) -> Self {
-        Self::start_in(new_dir(), role, args)
+        Self::start_in(new_dir(), role, args, &[])
     }
 
-    fn start_in(dir: TempDir, role: &'static str, args: &[&str]) -> Self {
+    /// The same with variables in its environment.
+    #[allow(dead_code, reason = "few tests tell by variables")]
+    pub(crate) fn start_with(role: &'static str, args: &[&str], env: &[(String, String)]) -> Self {
+        Self::start_in(new_dir(), role, args, env)
+    }
+
+    fn start_in(dir: TempDir, role: &'static str, args: &[&str], env: &[(String, String)]) -> Self {
         let mut args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
         if role == "node" && !args.iter().any(|arg| arg == "--data" || arg == "--pools") {
             let data = dir.path().join("data");
             args.extend(["--data".to_owned(), data.display().to_string()]);
         }
         let socket = dir.path().join("csi.sock");
-        let process = spawn(role, &socket, &args, dir.path());
+        let process = spawn(role, &socket, &args, env, dir.path());
         let mut node = Self {
             socket,
             dir,
             role,
             args,
+            env: env.to_vec(),
             process,
         };
         node.wait_until_it_serves();
@@ -67,7 +75,13 @@ impl Node {
     /// Starts it again, after [`Node::stop`] or [`Node::kill`], with the same arguments on the same socket.
     #[allow(dead_code, reason = "not every test that has a node restarts it")]
     pub(crate) fn start_again(&mut self) {
-        self.process = spawn(self.role, &self.socket, &self.args, self.dir.path());
+        self.process = spawn(
+            self.role,
+            &self.socket,
+            &self.args,
+            &self.env,
+            self.dir.path(),
+        );
         self.wait_until_it_serves();
     }
 
@@ -159,7 +173,13 @@ fn new_dir() -> TempDir {
         .expect("the temporary directory can be written")
 }
 
-fn spawn(role: &str, socket: &Path, args: &[String], dir: &Path) -> Child {
+fn spawn(
+    role: &str,
+    socket: &Path,
+    args: &[String],
+    env: &[(String, String)],
+    dir: &Path,
+) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
@@ -175,6 +195,7 @@ fn spawn(role: &str, socket: &Path, args: &[String], dir: &Path) -> Child {
         .arg("--endpoint")
         .arg(socket)
         .args(args)
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("it is open"))
         .stderr(log)
