@@ -103,6 +103,12 @@ pub struct SnapshotRecord {
     pub created: Timestamp,
 }
 
+/// What all forms of a record have.
+#[derive(Deserialize)]
+struct Form {
+    version: u32,
+}
+
 /// The form that a pool gives a new volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -120,9 +126,6 @@ pub struct Shape {
 pub trait Record: Serialize + DeserializeOwned {
     /// The file beside the data that holds it.
     const FILE: &str;
-
-    /// The form in which it was written.
-    fn version(&self) -> u32;
 
     /// The space that is promised by it.
     fn promised(&self) -> Bytes;
@@ -144,22 +147,18 @@ pub trait Record: Serialize + DeserializeOwned {
     /// # Errors
     /// Text that is no record, or one of a newer release.
     fn from_text(text: &[u8]) -> anyhow::Result<Self> {
-        let record: Self = serde_json::from_slice(text)?;
+        // First, for one of a newer form may have fields that nobody knows here.
+        let Form { version } = serde_json::from_slice(text)?;
         anyhow::ensure!(
-            record.version() == VERSION,
-            "it has version {}, this release reads {VERSION}",
-            record.version()
+            version == VERSION,
+            "it has version {version}, this release reads {VERSION}: run the one that wrote it, or a newer"
         );
-        Ok(record)
+        Ok(serde_json::from_slice(text)?)
     }
 }
 
 impl Record for VolumeRecord {
     const FILE: &str = "volume.json";
-
-    fn version(&self) -> u32 {
-        self.version
-    }
 
     fn promised(&self) -> Bytes {
         self.size
@@ -168,10 +167,6 @@ impl Record for VolumeRecord {
 
 impl Record for SnapshotRecord {
     const FILE: &str = "snapshot.json";
-
-    fn version(&self) -> u32 {
-        self.version
-    }
 
     /// Nothing: a snapshot never grows, and what it holds is gone from the free space already.
     fn promised(&self) -> Bytes {
@@ -246,5 +241,65 @@ pub fn overhead(encryption: bool, layout: Layout) -> Bytes {
     match layout {
         Layout::Image | Layout::Device if encryption => HEADER,
         Layout::Tree | Layout::Image | Layout::Device => Bytes(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// What one release wrote on this shelf.
+    fn written(release: &str, shelf: &str, file: &str) -> Vec<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/records");
+        let entries = fs::read_dir(root.join(release).join(shelf)).expect("it is kept");
+        let text = |entry: fs::DirEntry| fs::read_to_string(entry.path().join(file));
+        entries
+            .map(|entry| text(entry.expect("it can be listed")).expect("it is text"))
+            .collect()
+    }
+
+    #[test]
+    fn this_release_writes_what_all_releases_of_its_form_read() {
+        let (volumes, snapshots) = (
+            written("v1", "volumes", VolumeRecord::FILE),
+            written("v1", "snapshots", SnapshotRecord::FILE),
+        );
+
+        for text in &volumes {
+            let record = VolumeRecord::from_text(text.as_bytes()).expect(text);
+            assert_eq!(&record.to_text(), text);
+        }
+        for text in &snapshots {
+            let record = SnapshotRecord::from_text(text.as_bytes()).expect(text);
+            assert_eq!(&record.to_text(), text);
+        }
+        // Of each field there is one that has it; ZFS keeps that in one line.
+        let all: serde_json::Value = volumes
+            .iter()
+            .map(|text| serde_json::from_str(text).expect("it is JSON"))
+            .max_by_key(|value: &serde_json::Value| value.as_object().map(serde_json::Map::len))
+            .expect("there are some");
+        let mut record: VolumeRecord = serde_json::from_value(all).expect("it is one");
+        let line = include_str!("../../tests/fixtures/records/v1/zfs.property");
+        assert_eq!(record.to_line(), line.trim_end());
+        assert!(record.project.take().is_some() && record.source.take().is_some());
+        assert!(record.filesystem.is_some() && record.encryption && record.ephemeral);
+        assert!(!record.wishes.is_empty() && !record.modified.is_empty());
+    }
+
+    #[test]
+    fn one_of_a_newer_release_is_refused_by_its_number_whatever_is_in_it() {
+        let newer = r#"{"version": 2, "csiName": "data", "colour": "blue"}"#;
+
+        let error = VolumeRecord::from_text(newer.as_bytes()).expect_err("it is unknown");
+
+        let error = format!("{error:#}");
+        assert!(
+            error.contains("it has version 2, this release reads 1"),
+            "{error}"
+        );
     }
 }

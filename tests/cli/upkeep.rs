@@ -176,11 +176,15 @@ fn records_of_every_release_are_read() {
             list(&fixtures.join(&release).join("volumes")).len()
         );
         assert!(volumes.contains("default/again\n"), "{release}: {volumes}");
-        let wanted = "default/image@tuesday\ndefault/tree@monday\n";
+        let wanted = "default/image@tuesday\ndefault/shop@friday\ndefault/tree@monday\n";
         assert_eq!(sorted(&snapshots), wanted, "{release}");
         let again = person.runs("volume inspect default/again -o json").json();
         assert_eq!(again["sizeBytes"], 1_u64 << 30);
         assert_eq!(again["source"]["snapshot"], "default/tree@monday");
+        let shop = person.runs("volume ls -o json").json();
+        let shop = shop.as_array().expect("a list").iter();
+        let mut shop = shop.filter(|volume| volume["id"] == "default/shop");
+        assert_eq!(shop.next().expect(&release)["claim"]["name"], "Käse & Wein");
     }
 }
 

@@ -171,6 +171,20 @@ mod tests {
     }
 
     #[test]
+    fn those_of_each_release_are_read_and_written_again_alike() {
+        let kept = include_str!("../../../tests/fixtures/records/v1/lvm.tags").trim_end();
+        let same = include_str!("../../../tests/fixtures/records/v1/volumes/shop/volume.json");
+        let same = VolumeRecord::from_text(same.as_bytes()).expect("it is one");
+
+        let read: VolumeRecord = read(kept.split(','), same.size).expect("a release wrote it");
+        let mut tags = of(&same).expect("it is short");
+
+        tags.sort_unstable();
+        assert_eq!(read, same);
+        assert_eq!(tags.join(","), kept);
+    }
+
+    #[test]
     fn what_no_tag_can_hold_is_refused() {
         let mut long = record();
         long.csi_name = "x".repeat(LONGEST);
