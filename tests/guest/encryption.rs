@@ -154,7 +154,7 @@ fn what_a_deleted_volume_leaves_on_the_disk_opens_no_more_with_its_key() {
 }
 
 /// Where on its disk the only volume of a group begins.
-fn start_of(group: &VolumeGroup) -> u64 {
+pub(crate) fn start_of(group: &VolumeGroup) -> u64 {
     let bytes = ["--noheadings", "--nosuffix", "--units=b"];
     let ask = |tool: &str, field: &str, of: &str| {
         let told = run(tool, bytes.iter().chain(&["--options", field, of]));

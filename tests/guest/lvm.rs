@@ -21,7 +21,7 @@ pub(crate) const MIB: u64 = 1 << 20;
 const BLOCK: usize = 256 << 10;
 
 /// More of them than fit anywhere here.
-const ENDLESS: usize = 4096;
+pub(crate) const ENDLESS: usize = 4096;
 
 /// A node with one pool in a volume group.
 pub(crate) struct Bed {

@@ -7,6 +7,7 @@ mod datasets;
 mod disk;
 mod encryption;
 mod figures;
+mod full;
 mod hidden;
 mod kernel;
 mod lvm;
@@ -25,4 +26,5 @@ mod secrecy;
 mod spread;
 #[path = "../support/mod.rs"]
 mod support;
+mod wipe;
 mod zfs;

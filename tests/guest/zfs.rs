@@ -22,6 +22,11 @@ pub(crate) struct Tank {
 impl Tank {
     /// Nothing, and a line that says why, where there is no ZFS.
     pub(crate) fn new(name: &str) -> Option<Self> {
+        Self::of_size(name, 1 << 30)
+    }
+
+    /// The same on disks of this size.
+    pub(crate) fn of_size(name: &str, size: u64) -> Option<Self> {
         if run("modprobe", ["zfs"]).is_err() && std::env::var_os("ORLOP_GUEST").is_none() {
             skipped("a test with ZFS", "this kernel has no ZFS");
             return None;
@@ -34,7 +39,7 @@ impl Tank {
         };
         let disks = ["one", "two"].map(|disk| {
             let path = tank.files.path().join(disk);
-            let made = File::create(&path).and_then(|file| file.set_len(1 << 30));
+            let made = File::create(&path).and_then(|file| file.set_len(size));
             made.expect("a sparse file can be made");
             path.display().to_string()
         });

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{LIMIT, Zfs};
 use crate::host::command::Command;
 use crate::pool::{Fault, Severity};
+use crate::volume::Bytes;
 
 /// For how long an answer holds: the health of a thousand volumes is asked in one go.
 const FRESH: Duration = Duration::from_secs(2);
@@ -45,6 +46,7 @@ impl Zfs {
         match asked {
             Ok((health, status)) => of_zpool(zpool, health.trim(), &status)
                 .into_iter()
+                .chain(self.nearly_full())
                 .collect(),
             Err(error) => vec![Fault {
                 severity: Severity::Inaccessible,
@@ -55,6 +57,29 @@ impl Zfs {
             }],
         }
     }
+
+    fn nearly_full(&self) -> Option<Fault> {
+        // A zpool that does not answer this is told already.
+        let (used, free) = self.space().ok()?;
+        full(&self.names.home, used, free)
+    }
+}
+
+/// From this use on a person should look.
+const NEARLY_FULL_PERCENT: u64 = 95;
+
+/// That a dataset, with all above it that bounds it, is nearly full.
+fn full(dataset: &str, used: Bytes, free: Bytes) -> Option<Fault> {
+    let (used, total) = (u128::from(used.0), u128::from(used.plus(free).0));
+    let percent = u64::try_from(used * 100 / total.max(1)).unwrap_or(100);
+    (percent >= NEARLY_FULL_PERCENT).then(|| Fault {
+        severity: Severity::Degraded,
+        reason: "NearlyFull",
+        message: format!(
+            "{dataset} is {percent} % full, and in a full one writes fail: delete volumes or snapshots, add disks by `zpool \
+             add`, or raise the quotas above it"
+        ),
+    })
 }
 
 /// The fault of a zpool with this health and this status, if it has one.
@@ -123,6 +148,14 @@ config:
 \ttank        DEGRADED     0     0     0
 errors: No known data errors
 ";
+
+    #[test]
+    fn a_dataset_with_little_left_is_nearly_full() {
+        let told = |used, free| full("tank/orlop", Bytes(used), Bytes(free)).is_some();
+
+        assert!(told(95, 5) && told(100, 0));
+        assert!(!told(94, 6) && !told(0, 0));
+    }
 
     #[test]
     fn a_healthy_zpool_has_no_fault() {
