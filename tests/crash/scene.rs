@@ -157,10 +157,35 @@ impl Scene {
         }
     }
 
+    /// What can be modified of volumes here, to another value than they are made with.
+    pub(crate) fn changes(&self) -> &'static [(&'static str, &'static str)] {
+        match self.home {
+            Home::Zfs(_) => &[("compression", "zle"), ("logbias", "throughput")],
+            Home::Folders { .. } if self.form.quota => &[("maxInodes", "1000")],
+            Home::Memory | Home::Folders { .. } | Home::Lvm(_) => &[],
+        }
+    }
+
+    /// Looks that the machine has of a volume that is staged what was modified.
+    pub(crate) fn assert_changed(&self, volume: &Volume) {
+        for (key, value) in self.changes() {
+            let is = if let Home::Zfs(tank) = &self.home {
+                tank.property(volume.id.name.as_str(), key)
+            } else {
+                let found = rustix::fs::statvfs(&self.staging(volume).staging);
+                found.expect("it is staged").f_files.to_string()
+            };
+            assert_eq!(is, *value, "{key}");
+        }
+    }
+
     /// What callers see: all that exists, with its size, and all that is mounted.
     pub(crate) fn seen(&self, node: &Node) -> Seen {
         let volumes = node.volumes().into_iter();
-        let volumes = volumes.map(|volume| format!("{} {}", volume.id, volume.record.size));
+        let volumes = volumes.map(|volume| {
+            let (size, modified) = (volume.record.size, &volume.record.modified);
+            format!("{} {size} {modified:?}", volume.id)
+        });
         let snapshots = node.snapshots().into_iter();
         let snapshots = snapshots.map(|taken| format!("{} {}", taken.id, taken.record.size));
         let mounts = Mounts::new(Gate::open()).all().expect("it can be read");

@@ -6,7 +6,7 @@ use orlop::volume::{
 };
 
 use crate::scene::{LARGER, Scene, USUAL};
-use crate::support::verbs::{Form, Node};
+use crate::support::verbs::{Node, wishes};
 
 /// A verb of the driver on one subject.
 pub(crate) struct Verb {
@@ -23,9 +23,12 @@ pub(crate) struct Verb {
 
 impl Verb {
     /// Whether such volumes have it: inline volumes are never block devices, and these alone are attached without
-    /// being mounted.
-    pub(crate) fn suits(&self, form: Form) -> bool {
-        match form.access {
+    /// being mounted; of some nothing can be modified.
+    pub(crate) fn suits(&self, scene: &Scene) -> bool {
+        if self.name == "modify" {
+            return !scene.changes().is_empty();
+        }
+        match scene.form.access {
             Access::Mount => !self.name.contains("attached"),
             Access::Block => !self.name.contains("inline"),
         }
@@ -73,6 +76,20 @@ pub(crate) const VERBS: &[Verb] = &[
         act: |scene, node| node.grow(&subject(scene).id, LARGER).map(drop),
         check: |scene, _| scene.assert_content(&subject(scene)),
         undo: unstage_and_delete,
+    },
+    Verb {
+        name: "modify",
+        prepare: filled,
+        act: |scene, node| node.modify(&subject(scene).id, scene.changes()).map(drop),
+        check: |scene, node| {
+            let volume = node.get(&subject(scene).id).expect("it is there");
+            assert_eq!(volume.record.modified, wishes(scene.changes()));
+            node.stage(&scene.staging(&volume)).expect("it stages");
+            scene.assert_changed(&volume);
+            scene.assert_content(&volume);
+            unstage(scene, node).expect("it unstages");
+        },
+        undo: delete,
     },
     Verb {
         name: "delete",

@@ -31,6 +31,14 @@ impl Tank {
         format!("{}/orlop", self.name)
     }
 
+    /// A property of the dataset of a volume.
+    #[allow(dead_code, reason = "few tests look so closely")]
+    pub(crate) fn property(&self, volume: &str, property: &str) -> String {
+        let dataset = format!("{}/v-{volume}", self.dataset());
+        let told = run("zfs", ["get", "-Hpo", "value", property, &dataset]);
+        told.expect("it is there").trim_end().to_owned()
+    }
+
     /// All that is in it, as in a pool of folders. What ZFS keeps for clones alone is not ours to tidy.
     pub(crate) fn contents(&self) -> BTreeSet<String> {
         let kinds = "filesystem,volume,snapshot";
