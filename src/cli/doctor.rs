@@ -6,6 +6,7 @@ mod machine;
 mod node;
 mod pools;
 mod redact;
+mod sockets;
 
 use std::path::PathBuf;
 
@@ -84,6 +85,7 @@ impl Doctor {
         let served = node::findings(&self.remote, &self.pools);
         findings.extend(machine::tools(&served.kinds));
         findings.extend(served.findings);
+        findings.extend(sockets::findings());
         findings.extend(kubelet(&self.kubelet, served.answers));
         let folders = self.certificates.iter();
         findings.extend(folders.flat_map(|folder| certificates::of_folder(folder)));

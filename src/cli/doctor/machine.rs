@@ -16,7 +16,7 @@ type Needed = (
     &'static str,
 );
 
-const TOOLS: [Needed; 9] = [
+const TOOLS: [Needed; 10] = [
     ("mkfs.ext4", None, "e2fsprogs", "to make images with ext4"),
     ("e2fsck", None, "e2fsprogs", "to mount images with ext4"),
     ("resize2fs", None, "e2fsprogs", "to grow images with ext4"),
@@ -29,6 +29,12 @@ const TOOLS: [Needed; 9] = [
         "to make images with btrfs",
     ),
     ("btrfs", None, "btrfs-progs", "to grow images with btrfs"),
+    (
+        "cryptsetup",
+        None,
+        "cryptsetup-bin",
+        "for encrypted volumes",
+    ),
     ("lvm", Some("lvm"), "lvm2", "for pools of LVM"),
     ("zfs", Some("zfs"), "zfsutils-linux", "for pools of ZFS"),
 ];
