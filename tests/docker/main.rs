@@ -5,6 +5,7 @@ mod database;
 mod engine;
 mod images;
 mod managed;
+mod package;
 mod plugin;
 mod protocol;
 mod volumes;
