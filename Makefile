@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo man deb plugin kind manifests test test-long test-cluster test-cluster-suite bench-cluster bench bench-machine
+.PHONY: build demo man deb plugin kind manifests test test-long test-cluster test-cluster-suite bench-cluster bench bench-layers bench-machine
 
 build: ## the binary, in target/release/orlop
 	$(CARGO) build --release --locked
@@ -48,6 +48,10 @@ kind: build ## a kind cluster with Orlop in it, for whom has docker and kind
 bench: ## every figure beside its floor
 	@./tests/tools.sh test
 	$(CARGO) bench --locked --bench volumes
+
+bench-layers: ## the layer cache on links of 100 Mbit/s, beside direct pulls
+	@./tests/tools.sh bench
+	$(CARGO) bench --locked --bench layers
 
 bench-machine: ## each call on LVM and ZFS beside the bare tools, and among a thousand volumes, in the guest
 	@./tests/tools.sh test

@@ -1,5 +1,5 @@
 #!/bin/sh
-# tools.sh demo|test|cluster: installs what the demo, the tests or those in a cluster need besides Rust. Elsewhere than on Debian, and without root,
+# tools.sh demo|test|cluster|bench: installs what the demo, the tests, those in a cluster or the benches need besides Rust. Elsewhere than on Debian, and without root,
 # it says what is missing.
 set -eu
 
@@ -9,7 +9,8 @@ missing=
 demo="mkfs.ext4:e2fsprogs"
 test="$demo dockerd:docker.io busybox:busybox-static mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs setfacl:acl setfattr:attr containerd:containerd skopeo:skopeo chromedriver:chromium-driver prometheus:prometheus"
 cluster="runc:runc containerd:containerd dockerd:docker.io mmdebstrap:mmdebstrap nft:nftables iptables:iptables busybox:busybox-static mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs"
-case ${1:-} in demo) pairs=$demo ;; test) pairs=$test ;; cluster) pairs=$cluster ;; *) echo "usage: $0 demo|test|cluster" >&2 && exit 2 ;; esac
+bench="nginx:nginx-light ip:iproute2"
+case ${1:-} in bench) pairs=$bench ;; demo) pairs=$demo ;; test) pairs=$test ;; cluster) pairs=$cluster ;; *) echo "usage: $0 demo|test|cluster|bench" >&2 && exit 2 ;; esac
 for pair in $pairs; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done

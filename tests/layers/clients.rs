@@ -9,7 +9,8 @@ use orlop::host::gate::Gate;
 use orlop::layers::image::digest::Digest;
 use tempfile::TempDir;
 
-use crate::cache::{Cache, eventually, noise};
+use crate::cache::{Cache, eventually};
+use crate::noise::noise;
 use crate::upstream::{Fault, Upstream};
 
 const MIB: usize = 1 << 20;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use orlop::host::command::Command;
 use orlop::layers::image::digest::Digest;
 
-use crate::cache::{Cache, Seen, client, eventually, noise, settings};
+use crate::cache::{Cache, Seen, client, eventually, settings};
 use crate::clients::tool;
+use crate::noise::noise;
 use crate::upstream::Upstream;
 
 const MIB: usize = 1 << 20;

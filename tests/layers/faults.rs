@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::FileExt;
 
-use crate::cache::{Cache, noise, settings};
+use crate::cache::{Cache, settings};
+use crate::noise::noise;
 use crate::upstream::{Fault, Upstream};
 
 const MIB: usize = 1 << 20;

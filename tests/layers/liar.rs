@@ -12,8 +12,9 @@ use orlop::layers::image::digest::ChunkSum;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::cache::{Cache, Doors, client, eventually, noise};
+use crate::cache::{Cache, Doors, client, eventually};
 use crate::cluster::Cluster;
+use crate::noise::noise;
 use crate::upstream::Upstream;
 
 const MIB: usize = 1 << 20;

@@ -1,6 +1,7 @@
 //! What the mirror answers when nothing goes wrong: the read-only half of the distribution specification.
 
-use crate::cache::{Cache, noise};
+use crate::cache::Cache;
+use crate::noise::noise;
 use crate::upstream::{Fault, Upstream};
 
 const MIB: usize = 1 << 20;

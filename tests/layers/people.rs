@@ -6,9 +6,10 @@ use orlop::host::command::Command;
 use orlop::layers::image::digest::Digest;
 use serde_json::Value;
 
-use crate::cache::{Cache, eventually, noise, settings};
+use crate::cache::{Cache, eventually, settings};
 use crate::clients::{descriptor, image, installed, tool};
 use crate::cluster::Cluster;
+use crate::noise::noise;
 use crate::upstream::Upstream;
 
 const MIB: usize = 1 << 20;

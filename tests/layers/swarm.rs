@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cache::{Doors, Seen, eventually, noise};
+use crate::cache::{Doors, Seen, eventually};
 use crate::cluster::{Cluster, join_all};
+use crate::noise::noise;
 use crate::upstream::{Fault, Upstream};
 
 const MIB: usize = 1 << 20;

@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
-use crate::cache::noise;
 use crate::cluster::Cluster;
+use crate::noise::noise;
 use crate::upstream::Upstream;
 
 const MIB: usize = 1 << 20;

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use orlop::host::command::Command;
 use orlop::layers::wiring::{Kind, Target, Wiring};
 
-use crate::cache::{Cache, noise};
+use crate::cache::Cache;
 use crate::clients::{Containerd, image, installed, tool};
+use crate::noise::noise;
 use crate::upstream::Upstream;
 
 const MIB: usize = 1 << 20;
