@@ -112,7 +112,7 @@ impl Pool for Lvm {
         let lv = volume_lv(volume);
         let thin = self.config.thin_pool.is_some();
         let erased = wishes::erasure(&volume.record.wishes, thin)?.is_some();
-        if erased || !thin {
+        if erased || !thin && !self.group.snapshots_of(&lv)?.is_empty() {
             self.retired.retire(&lv, &volume.record.wishes)?;
         } else {
             self.group.remove(&lv)?;

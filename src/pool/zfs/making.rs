@@ -68,15 +68,12 @@ impl Zfs {
 
     fn clone_from(&self, plan: &Plan<'_>, from: &str, size: Bytes) -> Result<()> {
         let record = plan.record;
-        let clone = set(Command::new("zfs").arg("clone"), &plan.properties(true));
+        let mut properties = plan.properties(true);
+        if record.layout == Layout::Device && record.size > size {
+            properties.push(format!("volsize={}", record.size.0));
+        }
+        let clone = set(Command::new("zfs").arg("clone"), &properties);
         self.make_by(plan, clone.arg(from), |half| {
-            if record.layout != Layout::Device {
-                return Ok(());
-            }
-            if record.size > size {
-                let larger = format!("volsize={}", record.size.0);
-                self.change(Command::new("zfs").args(["set", &larger, half]))?;
-            }
             match record.plain_filesystem() {
                 Some(kind @ Filesystem::Btrfs) => {
                     let device = zvol::wait_for(&self.host.gate, half)?;
