@@ -18,7 +18,8 @@ const DISKS: [(&str, u64); 3] = [("test2", 104), ("test3", 84), ("test4", 64)];
 type Asked = &'static [(&'static str, &'static str)];
 
 /// With it, how many disks have content of their own, and how many extents of each are the room.
-const SPREADS: [(Asked, u64, u64); 5] = [
+const SPREADS: [(Asked, u64, u64); 6] = [
+    (&[("type", "raid10")], 2, 14),
     (&[("stripes", "2")], 2, 60),
     (&[("type", "raid0"), ("stripes", "3")], 3, 25),
     (&[("type", "raid1")], 1, 59),
@@ -32,7 +33,11 @@ fn the_room_for_a_spread_volume_is_what_lvm_can_make() {
     let Some(group) = VolumeGroup::new(false) else {
         return;
     };
-    run("modprobe", ["-a", "dm_raid", "raid0", "raid1", "raid456"]).expect("the guest has them");
+    run(
+        "modprobe",
+        ["-a", "dm_raid", "raid0", "raid1", "raid10", "raid456"],
+    )
+    .expect("the guest has them");
     let name = group.name.clone();
     let disks = DISKS.map(|(serial, mib)| added(&name, serial, mib));
     let home = Home::Lvm(group);

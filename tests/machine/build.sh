@@ -10,7 +10,14 @@ guest=$cache/machine-$(cat build.sh zfs.sh stage1.sh init.sh | sha256sum | cut -
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive PATH=$PATH:/usr/sbin:/sbin
 
 say() { echo "machine: $*" >&2; }
-cannot() { say "$@"; exit 75; }
+cannot() { say "$@"; keep; exit 75; }
+# A guest without ZFS is a guest: if no other can be built now, it is the one.
+keep() {
+    [ -e "$guest/done" ] || return 0
+    say "the guest stays without ZFS, which is tried again in a day"
+    echo "$guest"
+    exit 0
+}
 
 mkdir -p "$cache"
 exec 8>"$cache/machine.lock"
@@ -30,12 +37,16 @@ if [ -n "$missing" ]; then
         cannot "apt could not install$missing: see $cache/machine.log"
 fi
 if [ -e "$guest/done" ]; then
-    echo "$guest"
-    exit 0
+    if [ ! -e "$guest/without-zfs" ] || [ -n "$(find "$guest/without-zfs" -mmin -1440)" ]; then
+        echo "$guest"
+        exit 0
+    fi
+    touch "$guest/without-zfs"
+    say "the ZFS modules could not be built a day ago: trying again"
 fi
 [ "$(id -u)" = 0 ] || cannot "building the guest needs root"
 say "building the guest, about two minutes without ZFS"
-find "$cache" -maxdepth 1 -name 'machine-????????????????' -mtime +2 -exec rm -rf {} +
+find "$cache" -maxdepth 1 -name 'machine-????????????????' ! -path "$guest" -mtime +2 -exec rm -rf {} +
 
 # Made aside and renamed, so that a build that was cut off is no guest.
 making=$guest.making
@@ -43,7 +54,7 @@ rm -rf "$making"
 mkdir -p "$making"
 exec 3>"$making/log"
 root=$making/root
-trap 'say "the end of its log:"; tail -n 20 "$making/log" >&2' ERR
+trap 'say "the end of its log:"; tail -n 20 "$making/log" >&2; keep' ERR
 
 # The repositories of this machine, with contrib for ZFS.
 repository() {
@@ -83,8 +94,10 @@ zcat "${zfs[0]}" | awk 'NR == 1 { gsub(/[()]/, "", $2); print $2 }' >"$making/zf
 modules=$cache/zfs-$kernel-$(tr ':~' '__' <"$making/zfs").tar
 if [ ! -s "$modules" ]; then
     say "building the ZFS modules for $kernel, about six minutes"
-    ./zfs.sh "$kernel" "$making/sources.list" "$modules" >&3 2>&1 ||
-        say "the ZFS modules could not be built, what needs them is skipped: see $making/log"
+    ./zfs.sh "$kernel" "$making/sources.list" "$modules" >&3 2>&1 || {
+        touch "$making/without-zfs"
+        say "the ZFS modules could not be built, what needs them is skipped for a day: see $guest/log"
+    }
 fi
 cp "$root/boot/vmlinuz-$kernel" "$making/vmlinuz"
 rm -rf "$root"/boot "$root"/var/cache "$root"/var/lib/{apt,dpkg} "$root"/usr/lib/{python3*,udev/hwdb.*} \
@@ -108,7 +121,7 @@ install -m755 init.sh "$root/init"
 # Only the modules that a test could want.
 wanted="virtio_pci virtio_blk virtio_console virtio_rng virtio_scsi sd_mod loop erofs overlay xfs btrfs fuse
     quota_v1 quota_v2 dm_mod dm_thin_pool dm_snapshot dm_crypt dm_mirror dm_raid dm_integrity dm_verity dm_cache
-    dm_writecache dm_zero dm_flakey dm_delay dm_log_writes dm_era raid0 raid1 raid456 xts ecb cbc essiv aesni_intel
+    dm_writecache dm_zero dm_flakey dm_delay dm_log_writes dm_era raid0 raid1 raid10 raid456 xts ecb cbc essiv aesni_intel
     algif_skcipher algif_hash cryptd crc32c_intel configfs null_blk scsi_debug brd nbd zfs"
 all=$making/all
 mkdir -p "$all/lib"

@@ -3,6 +3,7 @@
 //! They are the ignored tests of the targets below, run by their own binaries. With `ORLOP_TEST_ON_HOST=1` they run on
 //! this machine itself, which must then have the kernel modules, and whose disks they may use loop devices of.
 
+mod again;
 mod guest;
 mod payload;
 mod power;
@@ -86,6 +87,9 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
     let mut trials: Vec<_> = suites.into_iter().flat_map(of_suite).collect();
     let name = "power::after_a_cut_all_is_as_the_clients_were_told".to_owned();
     trials.push(in_a_guest(name, &rung, power::try_cuts).with_ignored_flag(!runnable));
+    let name = "build::a_guest_without_zfs_is_tried_again_after_a_day";
+    let again = || again::is_tried_after_a_day().map_err(|error| format!("{error:#}").into());
+    trials.push(Trial::test(name, again).with_ignored_flag(!runnable || here));
     for kind in shown::KINDS {
         let name = format!("demo::{}", kind.0);
         let told = move |image: &_, payload: &_| shown::tell(image, payload, kind);
