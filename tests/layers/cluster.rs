@@ -75,7 +75,7 @@ impl Cluster {
     /// Waits until everybody knows everybody.
     #[expect(clippy::cast_precision_loss, reason = "a cluster on loopback is small")]
     pub(crate) async fn meet(&self) {
-        let others = (self.nodes.len() - 1) as f64;
+        let others = self.nodes.len().saturating_sub(1) as f64;
         eventually(|| {
             let mut peers = self.nodes.iter().map(|node| node.metric("layers_peers"));
             peers.all(|peers| peers == Some(others))

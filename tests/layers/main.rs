@@ -8,6 +8,7 @@ mod cluster;
 mod disk;
 mod faults;
 mod liar;
+mod lines;
 mod mirror;
 mod noise;
 mod people;
