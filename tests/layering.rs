@@ -8,7 +8,7 @@ const LAYERS: [&str; 6] = ["cli", "csi", "driver", "pool", "host", "volume"];
 
 /// What is beside the layers, and which layers it may look at itself.
 const BESIDE: [(&str, &[&str]); 10] = [
-    ("client", &["csi", "volume"]),
+    ("client", &["csi", "names", "volume"]),
     // The router is a CSI client of the nodes: it knows the wire and the nouns, and no pool, driver or machine.
     (
         "cluster",

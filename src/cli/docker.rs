@@ -66,6 +66,10 @@ pub(super) struct Docker {
     )]
     staging: PathBuf,
 
+    /// The file with the key of all volumes that are created with `encryption=true`: 32 random bytes or more, as text.
+    #[arg(long, env = "ORLOP_ENCRYPTION_KEY_FILE", value_name = "FILE")]
+    encryption_key_file: Option<PathBuf>,
+
     #[command(flatten)]
     log: Log,
 }
@@ -100,7 +104,7 @@ impl Docker {
             let node = Node::alone(remote.clone(), pools, self.metrics, self.log);
             node.start(&mut running, &node_ends).await?;
         }
-        let plugin = Plugin::new(remote, self.staging, &self.mounts)?;
+        let plugin = Plugin::new(remote, self.staging, &self.mounts, self.encryption_key_file)?;
         let (listener, file) = if let Some(listener) = socket::handed_over()? {
             (listener, None)
         } else {

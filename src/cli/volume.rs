@@ -4,7 +4,7 @@ mod create;
 mod mounting;
 mod shown;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -20,7 +20,7 @@ use crate::csi::proto::{
 };
 use crate::volume::{Bytes, Source, VolumeId};
 use create::Create;
-use mounting::{Staging, key_in};
+use mounting::Staging;
 use shown::Inspected;
 
 pub(super) use create::Copy;
@@ -136,7 +136,10 @@ impl Volume {
                 let volume = get(&node, &id).await?;
                 let how = How {
                     read_only,
-                    secrets: key_file.as_deref().map_or(Ok(BTreeMap::new()), key_in)?,
+                    ..match &key_file {
+                        Some(file) => How::with_key_in(file)?,
+                        None => How::default(),
+                    }
                 };
                 let path = staging.mount(&node, &volume, &id, &path, how).await?;
                 output.did(&volume, &format!("mounted at {}", path.display()))

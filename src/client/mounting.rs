@@ -13,6 +13,7 @@ use crate::csi::proto::{
     NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest,
     NodeUnstageVolumeRequest, VolumeCapability,
 };
+use crate::names::ENCRYPTION_KEY;
 use crate::volume::VolumeId;
 
 /// The directory in which volumes are staged, each at POOL/NAME.
@@ -26,6 +27,19 @@ pub struct How {
     pub read_only: bool,
     /// What the staging needs to know and nobody else may.
     pub secrets: BTreeMap<String, String>,
+}
+
+impl How {
+    /// With the key in a file, by which an encrypted volume opens; a line feed at its end is none of it.
+    pub fn with_key_in(file: &Path) -> Result<Self> {
+        let read = fs::read_to_string(file);
+        let text = read.with_context(|| format!("reading the key in {}", file.display()))?;
+        let key = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+        Ok(Self {
+            read_only: false,
+            secrets: [(ENCRYPTION_KEY.to_owned(), key)].into(),
+        })
+    }
 }
 
 impl Staging {

@@ -33,6 +33,8 @@ pub struct Plugin {
     staging: Staging,
     /// Below it volumes are mounted: POOL/NAME/MOUNT-ID/NUMBER.
     directory: PathBuf,
+    /// Where the key of encrypted volumes is, if they may be.
+    key_file: Option<PathBuf>,
     places: Places,
     turns: Turns,
 }
@@ -48,11 +50,17 @@ struct Call {
 }
 
 impl Plugin {
-    /// The plugin over the node that serves at `node`; it mounts below `directory`, and stages below `staging`.
+    /// The plugin over the node that serves at `node`; it mounts below `directory`, and stages below `staging`, those
+    /// that are encrypted with the key in `key_file`.
     ///
     /// # Errors
     /// The directory can not be made.
-    pub fn new(node: Endpoint, staging: PathBuf, directory: &Path) -> Result<Self> {
+    pub fn new(
+        node: Endpoint,
+        staging: PathBuf,
+        directory: &Path,
+        key_file: Option<PathBuf>,
+    ) -> Result<Self> {
         let making = || {
             format!(
                 "making {}: name another directory by --mounts",
@@ -70,6 +78,7 @@ impl Plugin {
             node,
             staging: Staging::at(staging),
             directory,
+            key_file,
             places: Places::default(),
             turns: Turns::default(),
         })

@@ -14,8 +14,8 @@ use super::Plugin;
 use super::name::{MountId, Name};
 use super::places::if_there;
 use crate::client::{self, Connection, How, capability};
-use crate::csi::proto::NodeGetVolumeStatsRequest;
 use crate::csi::proto::volume_usage::Unit;
+use crate::csi::proto::{NodeGetVolumeStatsRequest, Volume};
 use crate::volume::{Bytes, VolumeId};
 
 /// Where a volume is published, as far as it is not only staged.
@@ -32,7 +32,8 @@ impl Plugin {
     pub(super) async fn mount(&self, name: Name, mount: MountId) -> Result<PathBuf> {
         let node = Connection::to(&self.node).await?;
         let _turn = self.turns.take(&name).await;
-        let id = self.find(&node, &name).await?.0;
+        let (id, volume) = self.find(&node, &name).await?;
+        let how = self.how(&volume)?;
         let mounted = self.mounted(&node, &id).await?;
         let number = mounted
             .of(&mount)
@@ -46,13 +47,7 @@ impl Plugin {
             .with_context(|| format!("making {}", place.display()))?;
         let path = place.join(number.to_string());
         self.staging
-            .mount(
-                &node,
-                &id,
-                capability(false, String::new()),
-                &path,
-                How::default(),
-            )
+            .mount(&node, &id, capability(false, String::new()), &path, how)
             .await?;
         empty(&path)?;
         tracing::info!(volume.id = %id, name = name.as_str(), mount.id = mount.as_str(), number, "volume mounted");
@@ -60,6 +55,15 @@ impl Plugin {
             .of(&mount)
             .next()
             .map_or(path, |(_, _, first)| first.clone()))
+    }
+
+    /// How the volume is mounted: with the key, if it is encrypted.
+    fn how(&self, volume: &Volume) -> Result<How> {
+        if !volume.volume_context.contains_key("encryption") {
+            return Ok(How::default());
+        }
+        let missing = "it is encrypted: start `orlop docker` with --encryption-key-file FILE";
+        How::with_key_in(self.key_file.as_deref().context(missing)?)
     }
 
     /// Takes one mount of this id back. Where there is none, all are taken back.

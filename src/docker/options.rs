@@ -41,7 +41,11 @@ impl Wish {
     ///
     /// # Errors
     /// A value that is none of its option, and what only the node's other clients may say.
-    pub(super) fn read(name: &Name, options: BTreeMap<String, String>) -> Result<Self> {
+    pub(super) fn read(
+        name: &Name,
+        options: BTreeMap<String, String>,
+        has_key: bool,
+    ) -> Result<Self> {
         let mut wish = Self::default();
         for (key, value) in options {
             match &*key {
@@ -51,9 +55,9 @@ impl Wish {
                 }
                 "fs" => wish.fs_type = value,
                 "from" => wish.from = Some(Origin::read(&value)?),
-                "encryption" => bail!(
-                    "option encryption: Docker hands a plugin no key to encrypt with: leave it out, and encrypt the disks \
-                     of the pool"
+                "encryption" if !has_key && value != "false" => bail!(
+                    "option encryption: Docker hands a plugin no key to encrypt with: leave it out, or start `orlop docker` \
+                     with --encryption-key-file FILE"
                 ),
                 _ => {
                     ensure!(
@@ -98,7 +102,7 @@ mod tests {
         let pairs = options
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        Wish::read(&"Data".to_owned().try_into()?, pairs.collect())
+        Wish::read(&"Data".to_owned().try_into()?, pairs.collect(), false)
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) struct Shown {
 impl Plugin {
     /// Creates the volume, or finds the one that was created with the same options before.
     pub(super) async fn create(&self, name: Name, options: BTreeMap<String, String>) -> Result<()> {
-        let wish = Wish::read(&name, options)?;
+        let wish = Wish::read(&name, options, self.key_file.is_some())?;
         let node = Connection::to(&self.node).await?;
         let _turn = self.turns.take(&name).await;
         let source = match wish.from {

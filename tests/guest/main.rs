@@ -5,6 +5,7 @@ mod client;
 mod container;
 mod datasets;
 mod disk;
+mod docker;
 mod encryption;
 mod figures;
 mod full;
@@ -14,6 +15,9 @@ mod lvm;
 mod many;
 #[path = "../support/node.rs"]
 mod node;
+#[path = "../docker/plugin.rs"]
+#[allow(dead_code, reason = "Docker's own tests use all of it")]
+mod plugin;
 mod power;
 mod properties;
 mod provisioning;

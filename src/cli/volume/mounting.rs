@@ -1,7 +1,5 @@
 //! Mounting for people: where they want it, as they write it.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,7 +9,6 @@ use super::shown::{Listed, Mounted, Usage};
 use crate::client::{self, Connection, How, capability, mounts};
 use crate::csi::proto::NodeGetVolumeStatsRequest;
 use crate::csi::proto::volume_usage::Unit;
-use crate::names::ENCRYPTION_KEY;
 use crate::volume::VolumeId;
 
 /// Where volumes are staged that a person mounts.
@@ -59,14 +56,6 @@ impl Staging {
             .await?;
         Ok(target)
     }
-}
-
-/// The key in a file, as the secret that a staging comes with; a line feed at its end is none of it.
-pub(super) fn key_in(file: &Path) -> Result<BTreeMap<String, String>> {
-    let read = fs::read_to_string(file);
-    let text = read.with_context(|| format!("reading the key in {}", file.display()))?;
-    let key = text.strip_suffix('\n').unwrap_or(&text).to_owned();
-    Ok([(ENCRYPTION_KEY.to_owned(), key)].into())
 }
 
 /// Where the volume is mounted, and what it holds there.
