@@ -457,7 +457,7 @@ fn the_doctor_looks_at_a_node_and_its_pools() {
     let person = Person::new(&[]);
 
     let table = person.tries("doctor");
-    let findings = person.tries("doctor -o json").json();
+    let findings = person.tries("doctor --json").json();
 
     assert_eq!(table.rows()[0], ["STATUS", "CHECK", "FOUND"]);
     for check in ["kernel", "openat2", "CAP_SYS_ADMIN", "mkfs.xfs", "kubelet"] {

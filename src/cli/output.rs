@@ -23,6 +23,10 @@ pub(super) struct Output {
         global = true
     )]
     format: Format,
+
+    /// The same as `-o json`.
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -56,16 +60,20 @@ pub(super) trait Shown: Serialize {
 }
 
 impl Output {
+    fn format(self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+
     /// As a command line has it.
     pub(super) fn argument(self) -> String {
-        let format = self.format.to_possible_value();
+        let format = self.format().to_possible_value();
         let name = format.as_ref().map_or("table", |value| value.get_name());
         format!("--output={name}")
     }
 
     /// Prints a list.
     pub(super) fn list<S: Shown>(self, all: &[S]) -> Result<()> {
-        match self.format {
+        match self.format() {
             Format::Table => {
                 let titles = S::COLUMNS.iter().map(|&title| title.to_owned()).collect();
                 let rows = all.iter().map(Shown::cells);
@@ -78,7 +86,7 @@ impl Output {
 
     /// Prints all of one thing.
     pub(super) fn one<S: Shown>(self, one: &S) -> Result<()> {
-        match self.format {
+        match self.format() {
             Format::Table => {
                 let filled = one
                     .details()
@@ -101,7 +109,7 @@ impl Output {
         all: &T,
         lines: impl FnOnce(&T) -> String,
     ) -> Result<()> {
-        match self.format {
+        match self.format() {
             Format::Table => print(&lines(all)),
             _ => self.data(all),
         }
@@ -109,7 +117,7 @@ impl Output {
 
     /// Says what was done to one thing: a sentence for people that begins with its name, itself for scripts.
     pub(super) fn did<S: Shown>(self, one: &S, what: &str) -> Result<()> {
-        match self.format {
+        match self.format() {
             Format::Table => print(&format!("{} {what}\n", one.name())),
             _ => self.one(one),
         }
@@ -131,7 +139,7 @@ impl Output {
                 }
             }
         }
-        match self.format {
+        match self.format() {
             Format::Table => {
                 let line = |one: &Removed| format!("{} removed\n", one.id);
                 print(&gone.iter().map(line).collect::<String>())?;
@@ -142,7 +150,7 @@ impl Output {
     }
 
     fn data(self, value: &(impl Serialize + ?Sized)) -> Result<()> {
-        if self.format == Format::Yaml {
+        if self.format() == Format::Yaml {
             return print(&serde_yaml_ng::to_string(value)?);
         }
         print(&(serde_json::to_string_pretty(value)? + "\n"))
