@@ -69,7 +69,7 @@ fn passes(space: &Space<'_>, class: &str, least: &str) -> Result<()> {
     let (log, description) = (paper.path().join("log"), paper.path().join("driver.yaml"));
     std::fs::write(&description, driver(class, least))?;
     let line = format!(
-        "{suite}/ginkgo --procs=4 --no-color '--skip={SKIPPED}' {suite}/e2e.test -- \
+        "{suite}/ginkgo --procs=4 --no-color '--focus=External.Storage' '--skip={SKIPPED}' {suite}/e2e.test -- \
          -storage.testdriver={description} -kubeconfig=$KUBECONFIG -provider=local >{log} 2>&1 || \
          {{ grep -a -A 30 'Summarizing' {log} >&2; tail -n 5 {log} >&2; exit 1; }}",
         suite = suite.display(),
