@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::Test;
 use crate::bed::{Bed, NAMESPACE, NODES};
+use crate::plugin;
 use crate::space::{Space, Use, alone, pod_on};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -11,6 +12,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_killed_kubelet_finds_its_volumes_again", kubelet_killed),
     ("killed_routers_lose_no_claim", routers_killed),
     ("pods_start_again_without_a_router", no_router),
+    (
+        "all_certificates_are_replaced_while_claims_are_made",
+        certificates_replaced,
+    ),
 ];
 
 fn plugin_killed(space: &Space<'_>) -> Result<()> {
@@ -105,6 +110,40 @@ fn no_router(space: &Space<'_>) -> Result<()> {
     drop(away);
     space.claim("more", "immediate", "16Mi", "")?;
     space.wait("jsonpath={.status.phase}=Bound", "pvc/more")
+}
+
+/// As a person does who no longer trusts the authority: it is deleted, and the controllers start again.
+fn certificates_replaced(space: &Space<'_>) -> Result<()> {
+    let _alone = alone();
+    let secret = ["secret/orlop-ca", "--namespace", NAMESPACE];
+    let authority = || {
+        let uid = "--output=jsonpath={.metadata.uid}";
+        space.bed.kubectl(&[&["get"], &secret[..], &[uid]].concat())
+    };
+    let controllers = ["deployment/orlop-controller", "--namespace", NAMESPACE];
+    let before = authority()?;
+    let claims: Vec<_> = (0..20).map(|number| format!("data-{number}")).collect();
+
+    for (number, claim) in claims.iter().enumerate() {
+        space.claim(claim, "immediate", "16Mi", "")?;
+        if number == 4 {
+            space.bed.kubectl(&[&["delete"], &secret[..]].concat())?;
+            let restart = [&["rollout", "restart"], &controllers[..]].concat();
+            space.bed.kubectl(&restart)?;
+        }
+    }
+
+    for claim in &claims {
+        space.wait("jsonpath={.status.phase}=Bound", &format!("pvc/{claim}"))?;
+    }
+    let status = ["rollout", "status", "--timeout=120s"];
+    space.bed.kubectl(&[&status, &controllers[..]].concat())?;
+    ensure!(authority()? != before);
+    space.until("every node has a certificate of the new one", || {
+        let pools = plugin::ask(space.bed, "pools").unwrap_or_default();
+        let heard = |node: &&str| pools.contains(&format!(" {node} "));
+        Ok(NODES.iter().all(heard))
+    })
 }
 
 /// There is no router while it lives.
