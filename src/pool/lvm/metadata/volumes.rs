@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::super::report::{Lv, Report, Vg};
 use super::text::Section;
+use crate::pool::lvm::report::{Lv, Report, Vg};
 use crate::volume::Bytes;
 
 /// What sizes are counted in.
@@ -157,8 +157,8 @@ fn lv(
 
 #[cfg(test)]
 mod tests {
-    use super::super::text;
     use super::*;
+    use crate::pool::lvm::metadata::text;
 
     const TOLD: &str = include_str!("../../../../tests/fixtures/lvm-2.03.16/mixed.json");
     const WRITTEN: &str = include_str!("../../../../tests/fixtures/lvm-2.03.16/mixed.txt");
