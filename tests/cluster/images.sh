@@ -87,7 +87,7 @@ echo "$ours" >"$out/ours"
 upstream=registry.k8s.io/e2e-test-images
 pause='CMD ["/bin/sh", "-c", "trap \"exit 0\" TERM INT; while :; do sleep 3600 & wait $!; done"]'
 program localhost/shell:1 '' "$pause" registry.k8s.io/pause:3.10.2 \
-    $upstream/busybox:1.37.0-2 $upstream/nginx:1.27.0-2
+    $upstream/busybox:1.37.0-2 $upstream/nginx:1.27.0-2 $upstream/glibc-dns-testing:2.1.1
 [ -z "$suite" ] || program $upstream/agnhost:2.66.1 "$suite/agnhost" 'ENTRYPOINT ["/agnhost"]'
 for sidecar in $sidecars; do
     name=${sidecar##*/}
