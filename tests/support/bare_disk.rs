@@ -1,4 +1,4 @@
-//! A disk for a volume group or a zpool, with whatever the last test left on it.
+//! A disk for a volume group or a zpool.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -27,10 +27,10 @@ impl BareDisk {
         if std::env::var_os("ORLOP_GUEST").is_some() {
             let node = Path::new(OF_GUEST).join(serial);
             let node = fs::canonicalize(node).expect("the guest has such a disk");
-            return Self {
-                device: node.display().to_string(),
-                file: None,
-            };
+            let device = node.display().to_string();
+            // ZFS leaves partitions, on which LVM makes nothing.
+            run("wipefs", ["--all", "--force", "--quiet", &device]).expect("nobody uses it");
+            return Self { device, file: None };
         }
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let file = directory.path().join("disk");
