@@ -53,7 +53,7 @@ pub(super) fn findings(remote: &Remote, args: &PoolsArgs) -> Served {
             }
         }
         Ok(Err(error)) => {
-            let advice = "look at its log, and by `dmesg` whether its disks hang; then restart it";
+            let advice = "look by `dmesg` whether its disks hang; then `systemctl restart orlop-node`, or `kubectl delete pod` of it";
             let found = format!("{socket}: {error:#}");
             Served {
                 findings: vec![Finding::bad(check, found, advice)],

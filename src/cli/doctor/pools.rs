@@ -95,7 +95,7 @@ pub(super) fn of_config(args: &PoolsArgs) -> (Vec<Finding>, BTreeSet<String>) {
                 .collect(),
         ),
         Err(error) => {
-            let advice = "mend it, or name another by --pools";
+            let advice = "mend it until `orlop doctor --pools FILE` finds nothing";
             let wrong = Finding::bad("pools file", format!("{error:#}"), advice);
             (vec![wrong], BTreeSet::new())
         }
@@ -127,22 +127,25 @@ fn look(check: &str, pool: &config::Pool, path: &Path, made: bool) -> Finding {
             return Finding::ok(check, found);
         }
         Err(error) => {
-            let advice = "make it, or mount the disk that holds it";
+            let advice = "`mkdir -p` it, or `mount` the disk that holds it";
             return bad(format!("{place}: {error}"), advice);
         }
         Ok(found) if !found.is_dir() => {
-            return bad(format!("{place} is no directory"), "name one");
+            return bad(
+                format!("{place} is no directory"),
+                "name one as `path` in the pools file",
+            );
         }
         Ok(_) => {}
     }
     if matches!(pool.kind, Kind::Btrfs(_)) && matches!(probe::btrfs_quota(path), Ok(None)) {
-        let advice = "make the pool a `directory`, or name another path";
+        let advice = "say `directory` in the pools file, or name a path on btrfs: `stat -f -c %T PATH` tells";
         return bad(format!("{place} is not on btrfs"), advice);
     }
     match space::of(path) {
-        Err(error) => bad(format!("{error:#}"), "look at its disk"),
+        Err(error) => bad(format!("{error:#}"), "look by `dmesg` what its disk says"),
         Ok(space) if space.read_only => {
-            let advice = "check its filesystem and mount it writable";
+            let advice = "look by `dmesg` why, check its filesystem, and `mount -o remount,rw` it";
             bad(format!("{place} is read-only"), advice)
         }
         Ok(space) => {
