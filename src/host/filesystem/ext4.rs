@@ -6,6 +6,13 @@ use std::io;
 /// Where it is, in bytes.
 const AT: u64 = 1024;
 
+const MAGIC: u16 = 0xEF53;
+/// The only state that says nothing against it.
+const VALID: u16 = 1;
+const INCOMPAT_RECOVER: u32 = 0x4;
+const INCOMPAT_64BIT: u32 = 0x80;
+const RO_COMPAT_ORPHAN_PRESENT: u32 = 0x1_0000;
+
 /// A part of the kernel's `struct ext4_super_block`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Superblock {
@@ -48,10 +55,3 @@ impl Superblock {
         })
     }
 }
-
-const MAGIC: u16 = 0xEF53;
-/// The only state that says nothing against it.
-const VALID: u16 = 1;
-const INCOMPAT_RECOVER: u32 = 0x4;
-const INCOMPAT_64BIT: u32 = 0x80;
-const RO_COMPAT_ORPHAN_PRESENT: u32 = 0x1_0000;

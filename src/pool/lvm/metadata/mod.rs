@@ -8,11 +8,10 @@ mod text;
 mod volumes;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use self::disk::Disk;
+use self::disk::{Area, Disk};
 use super::report::Report;
 
 /// The disks of a volume group as they were at one moment; equal ones have the same metadata.
@@ -41,7 +40,7 @@ impl Stamp {
     /// Whatever is not as expected: LVM must be asked.
     pub(super) fn report(&self, before: &Report) -> Result<Report> {
         let areas = self.0.iter().flat_map(|disk| disk.areas.iter());
-        let mut texts = areas.map(|area| area.text().map(Arc::new));
+        let mut texts = areas.map(Area::text);
         let first = texts.next().context("no metadata")??;
         // They are copies of each other.
         for text in texts {
