@@ -13,6 +13,8 @@ mod noise;
 #[path = "../volumes/report.rs"]
 #[allow(dead_code, reason = "it has more kinds of bars than are used here")]
 mod report;
+#[path = "../volumes/status.rs"]
+mod status;
 #[path = "../../tests/layers/upstream.rs"]
 #[allow(dead_code, reason = "nothing goes wrong with it here")]
 mod upstream;
@@ -87,7 +89,7 @@ async fn run(filters: &[String], report: &mut Report) -> Result<()> {
 
 /// A registry with layers, and nodes that know each other.
 struct Bed {
-    registry: Link,
+    _registry: Link,
     upstream: Upstream,
     digests: Vec<String>,
     bytes: usize,
@@ -112,7 +114,7 @@ impl Bed {
             node.knows(nodes.len() - 1).await?;
         }
         Ok(Self {
-            registry,
+            _registry: registry,
             upstream,
             digests,
             bytes: layers.iter().sum(),
@@ -345,7 +347,6 @@ async fn lost(report: &mut Report, signal: Signal, how: &str) -> Result<()> {
     });
     bed.nodes[0].signal(Signal::CONT).ok();
     bed.asked(report, &format!("a serving peer was {how}"));
-    drop(bed.registry);
     Ok(())
 }
 

@@ -92,12 +92,7 @@ impl Node {
 
     /// What of its memory is in no file, in MiB.
     pub(crate) fn memory(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"));
-        let number = line.and_then(|rest| rest.trim().split(' ').next());
-        let kib: f64 = number.context("it has ended")?.parse()?;
+        let kib = crate::status::of(self.process.id(), "RssAnon")?;
         Ok(kib / 1024.0)
     }
 

@@ -12,6 +12,8 @@ mod authority;
 #[path = "../volumes/report.rs"]
 #[allow(dead_code, reason = "it has more kinds of bars than are used here")]
 mod report;
+#[path = "../volumes/status.rs"]
+mod status;
 
 use std::env;
 use std::fs;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hyper_util::rt::TokioIo;
 use orlop::csi::proto::controller_client::ControllerClient;
 use orlop::csi::proto::volume_capability::access_mode::Mode;
@@ -95,10 +95,7 @@ impl Router {
 
     /// A line of its `/proc/PID/status`, in KiB.
     pub(crate) fn status(&self, key: &str) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(key));
-        let number = line.and_then(|rest| rest.trim_matches([':', ' ', '\t']).split(' ').next());
-        Ok(number.with_context(|| format!("no {key}"))?.parse()?)
+        crate::status::of(self.process.id(), key)
     }
 
     pub(crate) async fn create(&self, name: &str, node: &str) -> Result<()> {

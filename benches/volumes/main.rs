@@ -16,6 +16,7 @@ mod mounts;
 mod node;
 mod process;
 mod report;
+mod status;
 mod thousands;
 
 use std::env;

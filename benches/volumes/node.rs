@@ -103,12 +103,7 @@ impl Node {
 
     /// A figure of `/proc/PID/status`, such as `VmRSS` in KiB.
     pub(crate) fn status(&self, key: &str) -> Result<f64> {
-        let file = format!("/proc/{}/status", self.child.id());
-        let text = fs::read_to_string(&file).context(file)?;
-        text.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
-            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-            .with_context(|| format!("the status has no {key}"))
+        crate::status::of(self.child.id(), key)
     }
 
     /// Page faults of the processes that it started and that ended: none, if it started none.
