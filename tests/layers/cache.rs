@@ -285,6 +285,11 @@ pub(crate) async fn eventually(claim: impl Fn() -> bool) {
         .expect("it came true in time");
 }
 
+/// Where a mirror has a blob of `a/b` at `registry.test`.
+pub(crate) fn blob(digest: &str) -> String {
+    format!("/v2/a/b/blobs/{digest}?ns=registry.test")
+}
+
 pub(crate) fn client() -> Client {
     // A second call finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();

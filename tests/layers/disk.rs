@@ -8,7 +8,7 @@ use std::time::Duration;
 use orlop::host::command::Command;
 use orlop::layers::image::digest::Digest;
 
-use crate::cache::{Cache, Seen, client, eventually, settings};
+use crate::cache::{Cache, Seen, blob, client, eventually, settings};
 use crate::clients::tool;
 use crate::noise::noise;
 use crate::upstream::Upstream;
@@ -16,10 +16,6 @@ use crate::upstream::Upstream;
 const MIB: usize = 1 << 20;
 /// How often it is killed.
 const CUTS: u32 = 40;
-
-fn path(digest: &str) -> String {
-    format!("/v2/a/b/blobs/{digest}?ns=registry.test")
-}
 
 /// A disk of its own; unmounted when dropped.
 struct Disk(tempfile::TempDir);
@@ -59,8 +55,8 @@ async fn on_a_full_disk_blobs_are_passed_through_and_what_fits_is_kept() {
     let [large_digest, small_digest] = [&large, &small].map(|layer| upstream.blob("a/b", layer));
     let cache = Cache::start(settings(&upstream, disk.0.path().to_owned())).await;
 
-    let first = cache.get(&path(&large_digest)).await;
-    let second = cache.get(&path(&small_digest)).await;
+    let first = cache.get(&blob(&large_digest)).await;
+    let second = cache.get(&blob(&small_digest)).await;
 
     assert!(first.bytes() == large && second.bytes() == small);
     cache.kept(&small_digest).await;
@@ -80,7 +76,7 @@ async fn on_a_disk_that_became_read_only_what_is_kept_is_served_and_the_rest_pas
     let folder = disk.0.path().join("cache");
     fs::create_dir(&folder).expect("there is room");
     let cache = Cache::start(settings(&upstream, folder.clone())).await;
-    assert!(cache.get(&path(&kept_digest)).await.bytes() == kept);
+    assert!(cache.get(&blob(&kept_digest)).await.bytes() == kept);
     cache.kept(&kept_digest).await;
 
     // A mount over the folder, as the files that are open hold the disk itself writable.
@@ -90,13 +86,13 @@ async fn on_a_disk_that_became_read_only_what_is_kept_is_served_and_the_rest_pas
     let turned = tool(over(&["-o", "remount,bind,ro"])).await;
     turned.expect("it is mounted");
     let [old, passed] = [
-        cache.get(&path(&kept_digest)).await,
-        cache.get(&path(&new_digest)).await,
+        cache.get(&blob(&kept_digest)).await,
+        cache.get(&blob(&new_digest)).await,
     ];
     let was_kept = cache.file(&new_digest).exists();
     let mended = tool(Command::new("umount").arg(&folder)).await;
     mended.expect("nobody is in it");
-    let again = cache.get(&path(&new_digest)).await;
+    let again = cache.get(&blob(&new_digest)).await;
 
     assert!(old.bytes() == kept && passed.bytes() == new && again.bytes() == new);
     assert_eq!(upstream.asked(&["GET", &kept_digest]).len(), 1);
@@ -119,11 +115,11 @@ async fn a_blob_that_the_runtime_drops_while_it_is_served_is_served_to_its_end()
     .await;
 
     // More is on its way than the connection holds, so that the end is read after the file is gone.
-    let begun = cache.begin("GET", &path(&digest), &[]).await;
+    let begun = cache.begin("GET", &blob(&digest), &[]).await;
     fs::remove_file(&file).expect("it is there");
     let seen = Seen::of(begun).await;
     let asked = upstream.asked(&["GET", &digest]).len();
-    let again = cache.get(&path(&digest)).await;
+    let again = cache.get(&blob(&digest)).await;
 
     assert!(seen.bytes() == layer && again.bytes() == layer);
     assert_eq!(asked, 0);
@@ -181,7 +177,7 @@ async fn a_cache_that_is_killed_at_any_moment_never_keeps_or_serves_a_wrong_byte
     for cut in 0..CUTS {
         let cache = Process::start(&upstream, folder.path());
         let at = cut as usize % digests.len();
-        let url = format!("{}{}", cache.url, path(&digests[at]));
+        let url = format!("{}{}", cache.url, blob(&digests[at]));
         let asking = tokio::spawn(ask(url));
         // The moment is the point of it, not a wait for something.
         let after = u64::from(cut * 7919 % 120);
@@ -207,7 +203,7 @@ async fn a_cache_that_is_killed_at_any_moment_never_keeps_or_serves_a_wrong_byte
 
     let cache = Process::start(&upstream, folder.path());
     for (digest, layer) in digests.iter().zip(&layers) {
-        let url = format!("{}{}", cache.url, path(digest));
+        let url = format!("{}{}", cache.url, blob(digest));
         let bytes = ask(url).await.expect("it is served");
         assert!(bytes == *layer);
     }

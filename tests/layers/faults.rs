@@ -2,15 +2,11 @@
 
 use std::os::unix::fs::FileExt;
 
-use crate::cache::{Cache, settings};
+use crate::cache::{Cache, blob, settings};
 use crate::noise::noise;
 use crate::upstream::{Fault, Upstream};
 
 const MIB: usize = 1 << 20;
-
-fn blob(digest: &str) -> String {
-    format!("/v2/a/b/blobs/{digest}?ns=registry.test")
-}
 
 #[tokio::test]
 async fn a_cut_connection_is_resumed_inside_the_answer() {

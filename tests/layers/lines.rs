@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::cache::Doors;
+use crate::cache::{Doors, blob};
 use crate::cluster::Cluster;
 use crate::noise::noise;
 use crate::upstream::Upstream;
@@ -125,10 +125,6 @@ async fn pass(
             return;
         }
     }
-}
-
-fn blob(digest: &str) -> String {
-    format!("/v2/a/b/blobs/{digest}?ns=registry.test")
 }
 
 /// A layer whose home is none of these.

@@ -2,17 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cache::{Doors, Seen, eventually};
+use crate::cache::{Doors, Seen, blob, eventually};
 use crate::cluster::{Cluster, join_all};
 use crate::noise::noise;
 use crate::upstream::{Fault, Upstream};
 
 const MIB: usize = 1 << 20;
 const FROM_PEERS: &str = "layers_received_bytes_total{source=\"peer\"}";
-
-fn blob(digest: &str) -> String {
-    format!("/v2/a/b/blobs/{digest}?ns=registry.test")
-}
 
 #[tokio::test]
 async fn nodes_that_ask_together_share_one_fetch() {
