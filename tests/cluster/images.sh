@@ -86,9 +86,13 @@ echo "$ours" >"$out/ours"
 # The sandbox's image, and what a shell runs in: the names that the upstream suite asks for too.
 upstream=registry.k8s.io/e2e-test-images
 pause='CMD ["/bin/sh", "-c", "trap \"exit 0\" TERM INT; while :; do sleep 3600 & wait $!; done"]'
-program localhost/shell:1 '' "$pause" registry.k8s.io/pause:3.10.2 \
-    $upstream/busybox:1.37.0-2 $upstream/nginx:1.27.0-2 $upstream/glibc-dns-testing:2.1.1
-[ -z "$suite" ] || program $upstream/agnhost:2.66.1 "$suite/agnhost" 'ENTRYPOINT ["/agnhost"]'
+program localhost/shell:1 '' "$pause" registry.k8s.io/pause:3.10.2 $upstream/busybox:1.37.0-2 $upstream/nginx:1.27.0-2
+if [ -n "$suite" ]; then
+    program $upstream/agnhost:2.66.1 "$suite/agnhost" 'ENTRYPOINT ["/agnhost"]'
+    # It is there for a Debian's `dd`, which can write past the page cache.
+    docker tag "$base" $upstream/glibc-dns-testing:2.1.1
+    save $upstream/glibc-dns-testing:2.1.1
+fi
 for sidecar in $sidecars; do
     name=${sidecar##*/}
     program "$sidecar" "$binaries/${name%:*}" "ENTRYPOINT [\"/${name%:*}\"]"
