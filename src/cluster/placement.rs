@@ -40,16 +40,20 @@ impl<'a> Segment<'a> {
 impl Router {
     /// Creates a volume on the first node that takes it, or finds the one that an earlier call created.
     ///
-    /// A volume of that name that is there, or may be, is the answer whatever topology is asked for now: its own topology
-    /// tells the scheduler where it is, and there are never two.
+    /// A volume of that name that is there, or may be, is the answer whatever topology is asked for now, and what is made
+    /// from a source is where that is: a scheduler that chose a node did not know of either. The volume's own topology
+    /// tells it, the pod follows, and there are never two.
     pub(super) async fn place(
         &self,
-        request: Request<CreateVolumeRequest>,
+        mut request: Request<CreateVolumeRequest>,
     ) -> Reply<CreateVolumeResponse> {
         self.mind_others().await?;
         let name = VolumeName::from_csi(&request.get_ref().name);
         if let [holder, ..] = &*self.inventory.named(&name) {
             return self.create_where_it_is(holder, request).await;
+        }
+        if request.get_ref().volume_content_source.is_some() {
+            request.get_mut().accessibility_requirements = None;
         }
         let (mut away, mut refusal) = (Vec::new(), None);
         for candidate in self.candidates(request.get_ref()).await? {

@@ -83,6 +83,15 @@ enter() { # enter CMD...: inside the cluster's namespaces
 	nsenter -t "$(cat "$BED/pid")" -m -p -n -u --wdns="$PWD" -- "$@"
 }
 
+gates() { # gates IS SEPARATOR: those that this Kubernetes has, and that are not on by themselves
+	local known gate list=
+	known=$(kubelet --help)
+	for gate in CSIVolumeHealth KubeletCrashLoopBackOffMax; do
+		grep -q "$gate=" <<<"$known" && list+=${list:+$2}$gate$1true
+	done
+	echo "$list"
+}
+
 daemon() { # daemon NAME CMD...: in the background, logged, started again when it ends
 	local name=$1
 	shift
@@ -125,7 +134,7 @@ control_plane() { # PID 1 of the cluster
 		--service-account-key-file=pki/sa.key --service-account-signing-key-file=pki/sa.key \
 		--audit-policy-file="$here/audit.yaml" --audit-log-path="$BED/log/audit.log" \
 		--service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.96.0.0/16 --allow-privileged \
-		--default-not-ready-toleration-seconds=5 --default-unreachable-toleration-seconds=5 --feature-gates=CSIVolumeHealth=true
+		--default-not-ready-toleration-seconds=5 --default-unreachable-toleration-seconds=5 --feature-gates="$(gates = ,)"
 	until_ok 60 curl -sf --cacert pki/ca.crt https://10.77.0.1:6443/readyz
 	daemon controller-manager kube-controller-manager --kubeconfig=conf/kube-controller-manager.conf --leader-elect=false \
 		--use-service-account-credentials --service-account-private-key-file=pki/sa.key --root-ca-file=pki/ca.crt \
@@ -229,7 +238,7 @@ node() { # PID 1 of a node
 		syncFrequency: 5s
 		crashLoopBackOff: {maxContainerRestartPeriod: 2s} # what is killed again and again must come back
 		volumeStatsAggPeriod: 5s # and how often the health of volumes is asked for
-		featureGates: {CSIVolumeHealth: true}
+		featureGates: {$(gates ': ' ', ')}
 		clusterDNS: [10.96.0.10]
 		clusterDomain: cluster.local
 		authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $BED/pki/ca.crt}}
@@ -268,7 +277,11 @@ up() { # up N
 }
 
 free_loops() { # the disks of the nodes, and the volumes on them: a loop device outlives whoever made it
-	local disk outer inner
+	local disk outer inner inode device here
+	here=$(stat --format %Hd:%Ld "$BED")
+	losetup --list --noheadings --output NAME,BACK-INO,BACK-MAJ:MIN | while read -r inner inode device; do
+		[ "$device" != "$here" ] || [ -z "$(find "$BED"/nodes/*/orlop/default -inum "$inode" 2>/dev/null)" ] || losetup --detach "$inner"
+	done
 	for disk in "$BED"/nodes/*/{disk,btrfs}; do
 		[ -e "$disk" ] || continue
 		for outer in $(losetup --noheadings --output NAME --associated "$disk"); do

@@ -33,7 +33,7 @@ fn restore(space: &Space<'_>) -> Result<()> {
     let source =
         "dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: before},";
     space.claim("restored", "image", "32Mi", source)?;
-    on_node(space, "reader", "restored", &node)?;
+    follows(space, "reader", "restored", &node)?;
 
     ensure!(space.shell("reader", "cat /v/file")? == "kept");
     let size = space.shell("reader", "df -k /v | awk 'NR == 2 { print $2 }'")?;
@@ -50,7 +50,7 @@ fn clone(space: &Space<'_>) -> Result<()> {
 
     let source = "dataSource: {kind: PersistentVolumeClaim, name: data},";
     space.claim("copy", "tree", "16Mi", source)?;
-    on_node(space, "reader", "copy", &node)?;
+    follows(space, "reader", "copy", &node)?;
     space.shell("reader", "echo changed >> /v/file")?;
 
     ensure!(space.shell("reader", "cat /v/file")? == "kept\nchanged");
@@ -58,10 +58,15 @@ fn clone(space: &Space<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A pod where the source of its claim is.
-fn on_node(space: &Space<'_>, pod: &str, claim: &str, node: &str) -> Result<()> {
+/// A pod that would rather be elsewhere is where the source of its claim is.
+fn follows(space: &Space<'_>, pod: &str, claim: &str, node: &str) -> Result<()> {
     let volume = format!("persistentVolumeClaim: {{claimName: {claim}}}");
-    let there = format!("nodeSelector: {{kubernetes.io/hostname: {node}}},");
-    space.pod_with(pod, &volume, &Use::Mount, &there)?;
-    space.ready(&[pod])
+    let elsewhere = format!(
+        "affinity: {{nodeAffinity: {{preferredDuringSchedulingIgnoredDuringExecution: [{{weight: 100, preference: \
+         {{matchExpressions: [{{key: kubernetes.io/hostname, operator: NotIn, values: [{node}]}}]}}}}]}}}},"
+    );
+    space.pod_with(pod, &volume, &Use::Mount, &elsewhere)?;
+    space.ready(&[pod])?;
+    ensure!(space.node_of(pod)? == node, "it is on another node");
+    Ok(())
 }
