@@ -29,7 +29,7 @@ test-long: test ## those that take long, too: all claims on each kind of pool, 3
 	ORLOP_LONG=1 ORLOP_POWER_CUTS=30 $(CARGO) test --locked --test machine
 	$(CARGO) test --locked --test machine -- --ignored demo::
 
-test-cluster: ## the chart in a real Kubernetes; the first time builds that, which takes up to half an hour
+test-cluster: ## the chart in a real Kubernetes; the first time builds that, half an hour. ORLOP_KUBERNETES=1.34: in an older one
 	@./tests/tools.sh cluster
 	$(CARGO) test --locked --test cluster
 
