@@ -39,7 +39,7 @@ test-cluster-suite: ## upstream's storage suite against each class there
 
 bench-cluster: ## how fast claims are served there, and what a router costs over 5,000 nodes
 	@./tests/tools.sh cluster
-	$(CARGO) test --locked --test cluster -- --ignored --nocapture figures
+	$(CARGO) test --release --locked --test cluster -- --ignored --nocapture figures
 	$(CARGO) bench --locked --bench router
 
 kind: build ## a kind cluster with Orlop in it, for whom has docker and kind

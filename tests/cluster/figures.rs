@@ -1,4 +1,4 @@
-//! How fast claims are served, of immediate binding so that no pod is in the way: `make bench-cluster`.
+//! How fast claims are served and pods start with them, and what that takes when idle: `make bench-cluster`.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::Test;
-use crate::bed::Watch;
+use crate::bed::{NAMESPACE, Watch};
 use crate::space::{Space, Use};
 
 pub(crate) const TESTS: &[Test] = &[("figures", figures)];
@@ -15,24 +15,99 @@ pub(crate) const TESTS: &[Test] = &[("figures", figures)];
 const LIMIT: Duration = Duration::from_mins(2);
 
 fn figures(space: &Space<'_>) -> Result<()> {
+    idle(space)?;
     one_after_the_other(space)?;
     many_at_once(space)?;
-    growth(space)
+    pods(space)?;
+    growth(space)?;
+    walk(space)
 }
 
+/// What the containers have in memory while nothing is asked of them.
+fn idle(space: &Space<'_>) -> Result<()> {
+    for (what, pod) in [
+        ("node", "daemonset/orlop-node"),
+        ("router", "deployment/orlop-controller"),
+    ] {
+        let look = ["grep", "VmRSS", "/proc/1/status"];
+        let exec = [
+            "exec",
+            "--namespace",
+            NAMESPACE,
+            pod,
+            "--container=orlop",
+            "--",
+        ];
+        let said = space.bed.kubectl(&[&exec[..], &look].concat())?;
+        let kib: u32 = said.split_whitespace().nth(1).context("a size")?.parse()?;
+        println!("resident memory of an idle {what}: {} MiB", kib >> 10);
+    }
+    Ok(())
+}
+
+/// Of immediate binding, so that no pod is in the way.
 fn one_after_the_other(space: &Space<'_>) -> Result<()> {
     let mut seen = Phases::of_claims(space)?;
     let mut took = Vec::new();
     for number in 0..30 {
         let claim = format!("one-{number}");
         space.claim(&claim, "immediate", "16Mi", "")?;
-        seen.until(|seen| seen.bound.contains_key(&claim))?;
-        took.push(seen.bound[&claim] - seen.added[&claim]);
+        took.push(seen.took(&claim)?);
     }
+    println!("claim seen to bound, one after the other: {}", told(took));
+    delete_all(space, 30)
+}
+
+/// A pod with a claim of its own that waits for it, beside the same with none.
+fn pods(space: &Space<'_>) -> Result<()> {
+    let (mut pods, mut claims) = (Phases::of_pods(space)?, Phases::of_claims(space)?);
+    let (mut with, mut without, mut bound) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..15 {
+        let (own, none) = (format!("own-{number}"), format!("none-{number}"));
+        space.pod_with(&none, "emptyDir: {}", &Use::Mount, "")?;
+        without.push(pods.took(&none)?);
+        space.claim(&own, "tree", "16Mi", "")?;
+        space.pod(&own, &own, &Use::Mount)?;
+        with.push(pods.took(&own)?);
+        bound.push(claims.bound_at(&own)? - pods.added[&own]);
+        space.delete(&[
+            "--grace-period=0",
+            &format!("pod/{own}"),
+            &format!("pod/{none}"),
+        ])?;
+    }
+    println!("pod seen to ready, with a new claim: {}", told(with));
+    println!("… of which until its claim is bound: {}", told(bound));
+    println!("… the same pod with an empty directory: {}", told(without));
+    delete_all(space, 15)
+}
+
+/// The shortest and the middle one.
+fn told(mut took: Vec<Duration>) -> String {
     took.sort_unstable();
     let (best, median) = (took[0].as_millis(), took[took.len() / 2].as_millis());
-    println!("claim seen to bound, one after the other: p50 {median} ms, best {best} ms");
-    delete_all(space, 30)
+    format!("p50 {median} ms, best {best} ms")
+}
+
+/// The life of a claim: with a pod, a snapshot, a restored copy with its pod, growth while it is used, and the end of all.
+fn walk(space: &Space<'_>) -> Result<()> {
+    let begun = Instant::now();
+    space.claim("data", "xfs", "320Mi", "")?;
+    space.pod("walk", "data", &Use::Mount)?;
+    space.ready(&["walk"])?;
+    space.shell("walk", "echo kept > /v/file && sync")?;
+    crate::snapshots::take(space, "walk", "data")?;
+    space.claim("again", "xfs", "320Mi", &crate::snapshots::of("walk"))?;
+    space.pod("again", "again", &Use::Mount)?;
+    space.ready(&["again"])?;
+    ensure!(space.shell("again", "cat /v/file")? == "kept");
+    crate::growth::grow(space, "480Mi")?;
+    space.wait("jsonpath={.status.capacity.storage}=480Mi", "pvc/data")?;
+    space.delete(&["pod/walk", "pod/again"])?;
+    space.delete(&["pvc/data", "pvc/again", "volumesnapshot/walk"])?;
+    until_none_is_left(space)?;
+    println!("the walk: {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(())
 }
 
 fn many_at_once(space: &Space<'_>) -> Result<()> {
@@ -58,18 +133,22 @@ fn many_at_once(space: &Space<'_>) -> Result<()> {
 fn delete_all(space: &Space<'_>, claims: u32) -> Result<()> {
     let begun = Instant::now();
     space.kubectl(&["delete", "pvc", "--all", "--wait=false"])?;
+    until_none_is_left(space)?;
+    println!(
+        "{claims} claims deleted: no volume left after {:.1} s",
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn until_none_is_left(space: &Space<'_>) -> Result<()> {
     let ours = format!(
         "--output=jsonpath={{.items[?(@.spec.claimRef.namespace==\"{}\")]..name}}",
         space.name
     );
     space.until("no volume is left", || {
         Ok(space.bed.kubectl(&["get", "pv", &ours])?.trim().is_empty())
-    })?;
-    println!(
-        "{claims} claims deleted: no volume left after {:.1} s",
-        begun.elapsed().as_secs_f64()
-    );
-    Ok(())
+    })
 }
 
 fn growth(space: &Space<'_>) -> Result<()> {
@@ -99,7 +178,7 @@ fn growth(space: &Space<'_>) -> Result<()> {
     Ok(())
 }
 
-/// When each claim was seen first, and when it was bound.
+/// When each of a kind was seen first, and when it was as it should be.
 struct Phases {
     watch: Watch,
     added: BTreeMap<String, Instant>,
@@ -108,8 +187,17 @@ struct Phases {
 
 impl Phases {
     fn of_claims(space: &Space<'_>) -> Result<Self> {
-        let line = "--output=jsonpath={.metadata.name} {.status.phase}{\"\\n\"}";
-        let watch = ["get", "pvc", "--namespace", &space.name, "--watch", line];
+        Self::of(space, "pvc", "{.status.phase}")
+    }
+
+    fn of_pods(space: &Space<'_>) -> Result<Self> {
+        let ready = "{.status.conditions[?(@.type==\"Ready\")].status}";
+        Self::of(space, "pods", ready)
+    }
+
+    fn of(space: &Space<'_>, kind: &str, phase: &str) -> Result<Self> {
+        let line = format!("--output=jsonpath={{.metadata.name}} {phase}{{\"\\n\"}}");
+        let watch = ["get", kind, "--namespace", &space.name, "--watch", &line];
         Ok(Self {
             watch: space.bed.watch(&watch)?,
             added: BTreeMap::new(),
@@ -117,16 +205,26 @@ impl Phases {
         })
     }
 
+    /// How long it took this one.
+    fn took(&mut self, name: &str) -> Result<Duration> {
+        let bound = self.bound_at(name)?;
+        Ok(bound - self.added[name])
+    }
+
+    fn bound_at(&mut self, name: &str) -> Result<Instant> {
+        self.until(|seen| seen.bound.contains_key(name))?;
+        Ok(self.bound[name])
+    }
+
     fn until(&mut self, enough: impl Fn(&Self) -> bool) -> Result<()> {
         let end = Instant::now() + LIMIT;
         while !enough(self) {
-            ensure!(Instant::now() < end, "only {} are bound", self.bound.len());
+            ensure!(Instant::now() < end, "only {} are there", self.bound.len());
             let (at, line) = self.watch.next(LIMIT)?;
             let (name, phase) = line.split_once(' ').context("a name and a phase")?;
-            let seen = if phase == "Bound" {
-                &mut self.bound
-            } else {
-                &mut self.added
+            let seen = match phase {
+                "Bound" | "True" => &mut self.bound,
+                _ => &mut self.added,
             };
             seen.entry(name.to_owned()).or_insert(at);
         }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::Test;
 use crate::bed::NODES;
 use crate::dice::Dice;
+use crate::snapshots;
 use crate::space::{Space, Use, left};
 
 /// All that is killed is what all others need, too.
@@ -142,32 +143,20 @@ fn start(space: &Space<'_>, round: &Round) -> Result<()> {
     insist("a claim", || {
         space.claim("data", round.class, round.size, "")
     })?;
-    ready(space, "user", "data", "")?;
+    ready(space, "user", "data")?;
     shell(space, "user", "echo kept > /v/file && sync").map(drop)
 }
 
 fn snapshot(space: &Space<'_>, _: &Round) -> Result<()> {
-    let asked = "{apiVersion: snapshot.storage.k8s.io/v1, kind: VolumeSnapshot, metadata: {name: before}, spec: \
-         {volumeSnapshotClassName: orlop, source: {persistentVolumeClaimName: data}}}";
-    insist("a snapshot", || space.apply(asked))?;
-    insist("that it is ready", || {
-        space.wait(
-            "jsonpath={.status.readyToUse}=true",
-            "volumesnapshot/before",
-        )
-    })?;
+    insist("a snapshot", || snapshots::take(space, "before", "data"))?;
     shell(space, "user", "echo changed > /v/file").map(drop)
 }
 
 fn restore(space: &Space<'_>, round: &Round) -> Result<()> {
-    let source =
-        "dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: before},";
     insist("a restore", || {
-        space.claim("copy", round.class, round.size, source)
+        space.claim("copy", round.class, round.size, &snapshots::of("before"))
     })?;
-    let node = insist("its node", || space.node_of("user"))?;
-    let there = format!("nodeSelector: {{kubernetes.io/hostname: {node}}},");
-    ready(space, "reader", "copy", &there)?;
+    ready(space, "reader", "copy")?;
     let read = shell(space, "reader", "cat /v/file")?;
     ensure!(read == "kept", "the restored file holds {read:?}");
     Ok(())
@@ -238,7 +227,7 @@ impl Steady {
     fn start(space: &Space<'_>, class: &str) -> Result<Self> {
         let pod = format!("steady-{class}");
         space.claim(&pod, class, "16Mi", "")?;
-        ready(space, &pod, &pod, "")?;
+        ready(space, &pod, &pod)?;
         let write =
             "(n=0; while echo $n > /v/count; do n=$((n + 1)); sleep 0.1; done) >/dev/null 2>&1 &";
         space.shell(&pod, write)?;
@@ -257,11 +246,13 @@ impl Steady {
     }
 }
 
-fn ready(space: &Space<'_>, pod: &str, claim: &str, more: &str) -> Result<()> {
+fn ready(space: &Space<'_>, pod: &str, claim: &str) -> Result<()> {
     let volume = format!("persistentVolumeClaim: {{claimName: {claim}}}");
     // A node whose kubelet or API server is away for a moment must not lose the pod to a stranger.
-    let more = format!("tolerations: [{{operator: Exists}}], {more}");
-    insist("a pod", || space.pod_with(pod, &volume, &Use::Mount, &more))?;
+    let tolerant = "tolerations: [{operator: Exists}],";
+    insist("a pod", || {
+        space.pod_with(pod, &volume, &Use::Mount, tolerant)
+    })?;
     insist("that it is ready", || space.ready(&[pod]))
 }
 

@@ -18,27 +18,37 @@ fn restore(space: &Space<'_>) -> Result<()> {
     space.pod("writer", "data", &Use::Mount)?;
     space.ready(&["writer"])?;
     space.shell("writer", "echo kept > /v/file && sync")?;
-    space.apply(
-        "{apiVersion: snapshot.storage.k8s.io/v1, kind: VolumeSnapshot, metadata: {name: before}, spec: \
-         {volumeSnapshotClassName: orlop, source: {persistentVolumeClaimName: data}}}",
-    )?;
-    space.wait(
-        "jsonpath={.status.readyToUse}=true",
-        "volumesnapshot/before",
-    )?;
+    take(space, "before", "data")?;
     space.shell("writer", "echo changed > /v/file")?;
     let node = space.node_of("writer")?;
     space.delete(&["pod/writer", "pvc/data"])?;
 
-    let source =
-        "dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: before},";
-    space.claim("restored", "image", "32Mi", source)?;
+    space.claim("restored", "image", "32Mi", &of("before"))?;
     follows(space, "reader", "restored", &node)?;
 
     ensure!(space.shell("reader", "cat /v/file")? == "kept");
     let size = space.shell("reader", "df -k /v | awk 'NR == 2 { print $2 }'")?;
     ensure!(size.parse::<u32>()? > 20 << 10, "it has {size} KiB");
     Ok(())
+}
+
+/// Takes a snapshot of a claim, and waits until it is ready.
+pub(crate) fn take(space: &Space<'_>, name: &str, claim: &str) -> Result<()> {
+    space.apply(&format!(
+        "{{apiVersion: snapshot.storage.k8s.io/v1, kind: VolumeSnapshot, metadata: {{name: {name}}}, spec: \
+         {{volumeSnapshotClassName: orlop, source: {{persistentVolumeClaimName: {claim}}}}}}}"
+    ))?;
+    space.wait(
+        "jsonpath={.status.readyToUse}=true",
+        &format!("volumesnapshot/{name}"),
+    )
+}
+
+/// What makes a claim from that snapshot.
+pub(crate) fn of(snapshot: &str) -> String {
+    format!(
+        "dataSource: {{apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: {snapshot}}},"
+    )
 }
 
 fn clone(space: &Space<'_>) -> Result<()> {
