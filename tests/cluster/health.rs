@@ -4,13 +4,27 @@ use anyhow::Result;
 
 use crate::Test;
 use crate::space::{Space, Use};
+use crate::support::skipped;
 
 pub(crate) const TESTS: &[Test] = &[
     ("an_error_on_a_volume_is_told_of_its_pod", on_a_volume),
     ("a_pool_that_is_full_is_told_of_its_node", of_a_pool),
 ];
 
+/// Whether this Kubernetes tells it at all; 1.37 was the first that could.
+fn is_told(space: &Space<'_>) -> Result<bool> {
+    let enabled = space.bed.kubectl(&["get", "--raw", "/metrics"])?;
+    let told = enabled.contains("kubernetes_feature_enabled{name=\"CSIVolumeHealth\"");
+    if !told {
+        skipped("what a cluster tells of health", "it is older than that");
+    }
+    Ok(told)
+}
+
 fn on_a_volume(space: &Space<'_>) -> Result<()> {
+    if !is_told(space)? {
+        return Ok(());
+    }
     space.claim("data", "image", "32Mi", "")?;
     space.pod("user", "data", &Use::Mount)?;
     space.ready(&["user"])?;
@@ -33,6 +47,9 @@ fn on_a_volume(space: &Space<'_>) -> Result<()> {
 }
 
 fn of_a_pool(space: &Space<'_>) -> Result<()> {
+    if !is_told(space)? {
+        return Ok(());
+    }
     let (node, place) = ("n1", "/var/lib/orlop/btrfs");
     let path = ".status.storageHealth[?(@.name==\"csi.orlop.dev\")].healthConditions[*].reason";
     let told = || space.field(&format!("csinode/{node}"), path);
