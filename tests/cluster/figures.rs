@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::Test;
 use crate::bed::{NAMESPACE, Watch};
@@ -58,7 +58,8 @@ fn one_after_the_other(space: &Space<'_>) -> Result<()> {
     delete_all(space, 30)
 }
 
-/// A pod with a claim of its own that waits for it, beside the same with none.
+/// A pod with a claim of its own that waits for it, beside the same with none. The scheduler looks once a second whether a
+/// claim is bound, and first after a second.
 fn pods(space: &Space<'_>) -> Result<()> {
     let (mut pods, mut claims) = (Phases::of_pods(space)?, Phases::of_claims(space)?);
     let (mut with, mut without, mut bound) = (Vec::new(), Vec::new(), Vec::new());
@@ -175,7 +176,7 @@ fn growth(space: &Space<'_>) -> Result<()> {
         "claim edited to larger in its pod: {} ms",
         (at - begun).as_millis()
     );
-    Ok(())
+    space.delete(&["pod/user", "pvc/data"])
 }
 
 /// When each of a kind was seen first, and when it was as it should be.
