@@ -4,15 +4,14 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::gate::Gate;
-use super::kernel;
+use super::{kernel, passing};
 
 /// What is read at once past the page cache, and where that may begin: no disk has larger sectors.
 const SECTOR: usize = 4096;
@@ -68,24 +67,25 @@ pub fn set_read_only(gate: &Gate, device: &Path, read_only: bool) -> Result<()> 
 /// # Errors
 /// `EBUSY` in the chain when somebody still has it after `limit`.
 pub fn wait_until_unclaimed(device: &Path, limit: Duration) -> Result<()> {
-    let deadline = Instant::now() + limit;
-    let mut pause = Duration::from_micros(100);
     let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    loop {
-        match rustix::fs::open(device, flags, Mode::empty()) {
-            Err(Errno::BUSY) if Instant::now() < deadline => {
-                thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(50));
-            }
-            opened => {
-                return opened.map(drop).with_context(|| {
-                    format!(
-                        "{} is still in use: it is mounted, or a tool works on it",
-                        device.display()
-                    )
-                });
-            }
-        }
+    let open = || rustix::fs::open(device, flags, Mode::empty());
+    let opened = passing::wait(limit, open, |opened| matches!(opened, Err(Errno::BUSY)));
+    opened.map(drop).with_context(|| {
+        format!(
+            "{} is still in use: it is mounted, or a tool works on it",
+            device.display()
+        )
+    })
+}
+
+/// Makes the node of a device where nobody keeps up `/dev`, as in a container; one that is there by now is fine.
+pub(super) fn make_node(gate: &Gate, node: &Path, rdev: u64) -> Result<()> {
+    let making = || format!("making {}", node.display());
+    gate.pass(making())?;
+    let mode = Mode::from_raw_mode(0o660);
+    match rustix::fs::mknodat(CWD, node, FileType::BlockDevice, mode, rdev) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno).with_context(making),
     }
 }
 

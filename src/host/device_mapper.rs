@@ -4,15 +4,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
 
 use super::gate::Gate;
-use super::kernel;
+use super::{kernel, passing};
 use crate::volume::Bytes;
 
 /// Where its nodes are.
@@ -75,19 +74,13 @@ pub fn name_of_node(node: &str) -> Option<String> {
 pub fn node(gate: &Gate, name: &str, rdev: u64) -> Result<PathBuf> {
     let path = Path::new(NODES).join(name);
     let limit = if udev_is_running() {
-        Instant::now() + UDEV_LIMIT
+        UDEV_LIMIT
     } else {
-        Instant::now()
+        Duration::ZERO
     };
-    loop {
-        match fs::metadata(&path) {
-            Ok(found) if found.rdev() == rdev => {
-                let node = fs::canonicalize(&path);
-                return node.with_context(|| format!("following {}", path.display()));
-            }
-            _ if Instant::now() < limit => thread::sleep(Duration::from_millis(5)),
-            _ => break,
-        }
+    let is_there = || fs::metadata(&path).is_ok_and(|found| found.rdev() == rdev);
+    if passing::wait(limit, is_there, |there| !there) {
+        return fs::canonicalize(&path).with_context(|| format!("following {}", path.display()));
     }
     gate.pass(format_args!("mknod {}", path.display()))?;
     match rustix::fs::unlink(&path) {

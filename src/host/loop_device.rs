@@ -4,20 +4,19 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use linux_raw_sys::loop_device::{
     LO_FLAGS_AUTOCLEAR, LO_FLAGS_DIRECT_IO, LO_FLAGS_READ_ONLY, loop_config,
 };
-use rustix::fs::{AtFlags, CWD, FileType, Mode, StatxFlags};
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::gate::Gate;
-use super::{FileId, kernel};
+use super::{FileId, block_device, kernel, passing};
 
 /// The kernel's own number for loop devices.
 const MAJOR: u32 = 7;
@@ -27,10 +26,6 @@ const ATTEMPTS: usize = 64;
 
 /// How long a device may take to go away: somebody may be looking at it, udev for one.
 const DETACH_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long a device may be mounted in passing: a tool that another thread starts has what we mounted with until it
-/// runs, and with it the filesystem.
-const PASSING: Duration = Duration::from_millis(100);
 
 /// Attaches image files to loop devices of this machine, which all its users share: only the device whose file is the
 /// given one is ever changed.
@@ -125,24 +120,8 @@ impl LoopDevices {
             device,
             ..
         } = found;
-        let in_use = || format!("{} is still in use: it is mounted or open", path.display());
         // A device that is mounted would detach itself at the unmount, long after we have said that we could not.
-        let exclusive = || {
-            OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_EXCL)
-                .open(&path)
-        };
-        let busy = |opened: &io::Result<File>| {
-            let error = opened.as_ref().err();
-            error.is_some_and(|error| error.raw_os_error() == Some(libc::EBUSY))
-        };
-        let (mut opened, deadline) = (exclusive(), Instant::now() + PASSING);
-        while busy(&opened) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(1));
-            opened = exclusive();
-        }
-        drop(opened.with_context(in_use)?);
+        block_device::wait_until_unclaimed(&path, passing::BRIEF)?;
         self.make_writable(number, &device)?;
         self.gate
             .pass(format_args!("detaching {}", path.display()))?;
@@ -152,14 +131,12 @@ impl LoopDevices {
         }
         // The kernel lets go of the file when the last user closes the device; we are one.
         drop(device);
-        let deadline = Instant::now() + DETACH_LIMIT;
-        let mut pause = Duration::from_micros(100);
-        while self.holding(number, file)?.is_some() {
-            if Instant::now() > deadline {
-                return Err(Errno::BUSY).with_context(in_use);
-            }
-            thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(50));
+        let is_held = || Ok(self.holding(number, file)?.is_some());
+        if passing::wait(DETACH_LIMIT, is_held, |held: &Result<_>| {
+            matches!(held, Ok(true))
+        })? {
+            return Err(Errno::BUSY)
+                .with_context(|| format!("{} is still in use: it is open", path.display()));
         }
         Ok(())
     }
@@ -235,14 +212,7 @@ impl LoopDevices {
         let open = || OpenOptions::new().read(true).write(writable).open(&path);
         let device = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.gate.pass(format_args!("making {}", path.display()))?;
-                let mode = Mode::from_raw_mode(0o660);
-                match rustix::fs::mknodat(CWD, &path, FileType::BlockDevice, mode, rdev) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(errno) => {
-                        return Err(errno).with_context(|| format!("making {}", path.display()));
-                    }
-                }
+                block_device::make_node(&self.gate, &path, rdev)?;
                 open()
             }
             opened => opened,

@@ -17,6 +17,7 @@ pub mod loop_device;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+pub mod passing;
 mod path;
 pub mod pod;
 pub mod probe;

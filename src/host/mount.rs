@@ -4,35 +4,24 @@ mod detached;
 mod memory;
 mod scratch;
 mod table;
+mod target;
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfsMountFlags, fstatvfs};
+use rustix::fs::{FileType, OFlags, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use super::FileId;
 use super::gate::Gate;
-use super::kernel;
 use super::path::{self, Found};
 use super::subvolume::is_on_btrfs;
+use super::{kernel, passing};
 use crate::volume::{Filesystem, MountAttributes, MountOptions};
 
 pub use table::Entry;
-
-/// Looking whether a target is free and mounting on it is one step for all threads of this process, so that two
-/// volumes can not end up one above the other.
-static PLACING: Mutex<()> = Mutex::new(());
-
-/// How long a mount, or a device, may be in use in passing: a tool that another thread starts has our descriptors until it
-/// runs, also one by which a device was ours alone.
-const PASSING: Duration = Duration::from_millis(100);
 
 /// Where kernels without the new calls prepare a bind, unless a test says otherwise.
 const SCRATCH: &str = "/run/orlop/mounts";
@@ -230,41 +219,6 @@ impl Mounts {
         })
     }
 
-    /// Removes a target that is no mount: an empty directory or an empty file; one that is missing is fine.
-    ///
-    /// # Errors
-    /// A mount, a symlink, and anything with content: nothing is removed then.
-    pub fn remove_target(&self, path: &Path) -> Result<()> {
-        let Some((parent, name)) = path::open_parent(path)? else {
-            return Ok(());
-        };
-        let Some(file) = path::open_in(&parent, name, path)? else {
-            return Ok(());
-        };
-        let found = path::look(&file)?;
-        ensure!(!found.is_mount, "{} is still mounted", path.display());
-        let flags = match found.kind {
-            FileType::Directory => AtFlags::REMOVEDIR,
-            FileType::RegularFile if found.size == 0 => AtFlags::empty(),
-            _ => bail!(
-                "{} has content: it is not removed, look whose it is",
-                path.display()
-            ),
-        };
-        self.gate
-            .pass(format_args!("removing {}", path.display()))?;
-        match rustix::fs::unlinkat(&parent, name, flags) {
-            Err(Errno::NOENT) => Ok(()),
-            Err(Errno::NOTEMPTY) => Err(Errno::NOTEMPTY).with_context(|| {
-                format!(
-                    "{} has content: it is not removed, look whose it is",
-                    path.display()
-                )
-            }),
-            done => done.with_context(|| format!("removing {}", path.display())),
-        }
-    }
-
     /// Everything that is mounted; reads the whole table, so only for start-up and `doctor`.
     pub fn all(&self) -> Result<Vec<Entry>> {
         table::read()
@@ -273,52 +227,6 @@ impl Mounts {
     /// Removes what a crash left behind of a bind with the old calls; nothing left is fine.
     pub fn sweep(&self) -> Result<()> {
         scratch::sweep(&self.gate, &self.scratch)
-    }
-
-    /// Has `attach` mount something on `target`, once that is there, of the right kind and no mount.
-    fn place(
-        &self,
-        target: &Path,
-        directory: bool,
-        attach: impl FnOnce(&OwnedFd) -> Result<()>,
-    ) -> Result<()> {
-        let shown = target.display();
-        let (parent, name) = path::open_parent(target)?
-            .with_context(|| format!("the directory that {shown} is to be in does not exist"))?;
-        // What it guards is in the kernel, and whole even if a thread died holding it.
-        let _placing = PLACING.lock().unwrap_or_else(PoisonError::into_inner);
-        let on = match path::open_in(&parent, name, target)? {
-            Some(on) => on,
-            None => self.make_target(&parent, name, target, directory)?,
-        };
-        let found = path::look(&on)?;
-        ensure!(!found.is_mount, "{shown} is a mount already");
-        ensure!(
-            (found.kind == FileType::Directory) == directory,
-            "{shown} is {} a directory",
-            if directory { "not" } else { "unexpectedly" }
-        );
-        self.gate.pass(format_args!("mounting on {shown}"))?;
-        attach(&on).with_context(|| format!("mounting on {shown}"))
-    }
-
-    fn make_target(
-        &self,
-        parent: &OwnedFd,
-        name: &OsStr,
-        target: &Path,
-        directory: bool,
-    ) -> Result<OwnedFd> {
-        let making = || format!("making {}", target.display());
-        self.gate.pass(making())?;
-        if directory {
-            rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o750)).with_context(making)?;
-        } else {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o640))
-                .with_context(making)?;
-        }
-        path::open_in(parent, name, target)?.with_context(making)
     }
 }
 
@@ -344,15 +252,9 @@ fn describe(file: &OwnedFd) -> Result<At> {
 
 /// Tries again what is answered EBUSY, until it is so no longer in passing.
 fn unless_in_passing<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + PASSING;
-    loop {
-        match attempt() {
-            Err(error) if is_busy(&error) && Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(1));
-            }
-            done => return done,
-        }
-    }
+    passing::wait(passing::BRIEF, attempt, |tried| {
+        tried.as_ref().is_err_and(is_busy)
+    })
 }
 
 fn is_busy(error: &anyhow::Error) -> bool {

@@ -4,15 +4,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{CWD, FileType, Mode};
-use rustix::io::Errno;
 
 use super::gate::Gate;
-use super::kernel;
+use super::{block_device, kernel, passing};
 
 /// How long the node of a new device may take to appear.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -32,18 +29,14 @@ pub struct Zvol {
 /// # Errors
 /// None appears in time.
 pub fn wait_for(gate: &Gate, name: &str) -> Result<Zvol> {
-    let deadline = Instant::now() + LIMIT;
-    let mut pause = Duration::from_millis(1);
-    loop {
-        if let Some(found) = find(gate, name)? {
-            return Ok(found);
-        }
-        if Instant::now() >= deadline {
-            bail!("the device of {name} did not appear within {LIMIT:?}: is its `volmode` none?");
-        }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(100));
-    }
+    let found = passing::wait(
+        LIMIT,
+        || find(gate, name),
+        |found| matches!(found, Ok(None)),
+    );
+    found?.with_context(|| {
+        format!("the device of {name} did not appear within {LIMIT:?}: is its `volmode` none?")
+    })
 }
 
 /// The device of the volume `name`, if it is there.
@@ -97,15 +90,8 @@ fn make_node(gate: &Gate, node: &Path, disk: &Path) -> Result<()> {
     let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else {
         bail!("{} has no device number: {number:?}", disk.display());
     };
-    gate.pass(making())?;
-    let (mode, rdev) = (
-        Mode::from_raw_mode(0o660),
-        rustix::fs::makedev(major, minor),
-    );
-    match rustix::fs::mknodat(CWD, node, FileType::BlockDevice, mode, rdev) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno).with_context(making),
-    }
+    let rdev = rustix::fs::makedev(major, minor);
+    block_device::make_node(gate, node, rdev)?;
     let is = fs::metadata(node).with_context(making)?.rdev();
     ensure!(is == rdev, "{} is another device", node.display());
     Ok(())

@@ -2,8 +2,7 @@
 
 use std::ops::Bound;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -15,7 +14,7 @@ use super::{Zfs, destroy, device, shape, snapshot};
 use crate::host::command::Command;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
-use crate::host::{freeze, space, zvol};
+use crate::host::{freeze, passing, space, zvol};
 use crate::pool::{Attached, Capacity, Fault, Level, Origin, Pool, Stuck, Usage};
 use crate::volume::{
     self, Bytes, Class, Layout, PoolName, Record, Secret, Shape, Snapshot, SnapshotName,
@@ -373,15 +372,10 @@ impl Zfs {
     /// Runs what changes something that may be a device. One that was just closed may be looked at by udev for a moment, who
     /// keeps it open: ZFS calls it busy until then.
     fn change_when_let(&self, command: &Command) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PASSING;
-        loop {
-            match self.change(command.clone()) {
-                Err(error) if is_busy(&error) && Instant::now() < deadline => {
-                    thread::sleep(Duration::from_millis(200));
-                }
-                changed => return changed,
-            }
-        }
+        let change = || self.change(command.clone());
+        passing::wait(PASSING, change, |changed| {
+            changed.as_ref().is_err_and(is_busy)
+        })
     }
 }
 
