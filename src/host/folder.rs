@@ -68,8 +68,7 @@ impl Folder {
 
     /// Makes the folder `name` with exactly this mode, and opens it.
     pub fn make_folder(&self, name: &str, mode: u32) -> Result<Self> {
-        self.gate
-            .pass(format_args!("mkdir {}", self.path.join(name).display()))?;
+        self.gate.pass(self.doing("mkdir", name))?;
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))
             .with_context(|| self.doing("making", name))?;
         let folder = self
@@ -105,8 +104,7 @@ impl Folder {
 
     /// Makes the file `name`, readable by us alone, for writing.
     pub fn make_file(&self, name: &str) -> Result<File> {
-        self.gate
-            .pass(format_args!("creat {}", self.path.join(name).display()))?;
+        self.gate.pass(self.doing("creat", name))?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let fd = self.openat(name, flags, Mode::RUSR | Mode::WUSR)?;
         fd.map(File::from)
@@ -127,8 +125,7 @@ impl Folder {
     /// Makes the file `name` with this content, durable itself; its entry is durable after [`Folder::sync`].
     pub fn write_new(&self, name: &str, content: &str) -> Result<()> {
         let mut file = self.make_file(name)?;
-        self.gate
-            .pass(format_args!("write {}", self.path.join(name).display()))?;
+        self.gate.pass(self.doing("write", name))?;
         file.write_all(content.as_bytes())
             .with_context(|| self.doing("writing", name))?;
         rustix::fs::fsync(&file).with_context(|| self.doing("syncing", name))
@@ -139,10 +136,8 @@ impl Folder {
         let aside = format!("{name}.new");
         self.unlink(&aside)?;
         self.write_new(&aside, content)?;
-        self.gate.pass(format_args!(
-            "mv {} {name}",
-            self.path.join(&aside).display()
-        ))?;
+        self.gate
+            .pass(format_args!("{} {name}", self.doing("mv", &aside)))?;
         rustix::fs::renameat(&self.fd, &aside, &self.fd, name)
             .with_context(|| self.doing("replacing", name))?;
         self.sync()
@@ -150,25 +145,15 @@ impl Folder {
 
     /// Moves the entry `name` to `place` under the name `as_name`, durably. Whatever has that name already stays.
     pub fn move_to(&self, name: &str, place: &Self, as_name: &str) -> Result<()> {
-        self.gate.pass(format_args!(
-            "mv {} {}",
-            self.path.join(name).display(),
-            place.path.join(as_name).display()
-        ))?;
+        let to = |what| place.doing(&format!("{} to", self.doing(what, name)), as_name);
+        self.gate.pass(to("mv"))?;
         rustix::fs::renameat_with(&self.fd, name, &place.fd, as_name, RenameFlags::NOREPLACE)
-            .with_context(|| {
-                format!(
-                    "moving {} to {}",
-                    self.path.join(name).display(),
-                    place.path.display()
-                )
-            })
+            .with_context(|| to("moving"))
     }
 
     /// Removes the file `name`; missing is fine.
     pub fn unlink(&self, name: &str) -> Result<()> {
-        self.gate
-            .pass(format_args!("rm {}", self.path.join(name).display()))?;
+        self.gate.pass(self.doing("rm", name))?;
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno).with_context(|| self.doing("removing", name)),
