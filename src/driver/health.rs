@@ -46,11 +46,7 @@ impl Core {
         let mut all = self.faults(pool, &volume);
         for path in paths {
             if let Err(error) = self.at(id, path) {
-                all.push(Fault {
-                    severity: Severity::Inaccessible,
-                    reason: "NotMounted",
-                    message: error.to_string(),
-                });
+                all.push(Fault::inaccessible("NotMounted", error.to_string()));
             }
         }
         Ok(all)
@@ -84,11 +80,10 @@ impl Core {
             .filter(|fault| fault.severity > Severity::Degraded);
         let own = pool.volume_faults(volume);
         let within = self.filesystem_fault(pool, volume).unwrap_or_else(|error| {
-            Some(Fault {
-                severity: Severity::Inaccessible,
-                reason: "FilesystemUnreadable",
-                message: error.to_string(),
-            })
+            Some(Fault::inaccessible(
+                "FilesystemUnreadable",
+                error.to_string(),
+            ))
         });
         below.chain(own).chain(within).collect()
     }
@@ -100,14 +95,15 @@ impl Core {
         };
         space::of(&place)?;
         let errors = filesystem::errors(filesystem, device.rdev)?.unwrap_or(0);
-        Ok((errors > 0).then(|| Fault {
-            severity: Severity::Degraded,
-            reason: "FilesystemErrors",
-            message: format!(
-                "the {filesystem} of volume {} has met {errors} errors: look for their cause in the kernel's log, and stage \
-                 it anew, which checks it",
-                volume.id
-            ),
+        Ok((errors > 0).then(|| {
+            Fault::degraded(
+                "FilesystemErrors",
+                format!(
+                    "the {filesystem} of volume {} has met {errors} errors: look for their cause in the kernel's log, and \
+                     stage it anew, which checks it",
+                    volume.id
+                ),
+            )
         }))
     }
 
@@ -133,11 +129,7 @@ impl Core {
 pub(super) fn inspected(pool: &dyn Pool) -> Inspected {
     let mut faults = pool.faults();
     let capacity = pool.capacity().unwrap_or_else(|error| {
-        faults.push(Fault {
-            severity: Severity::Inaccessible,
-            reason: "CapacityUnknown",
-            message: error.to_string(),
-        });
+        faults.push(Fault::inaccessible("CapacityUnknown", error.to_string()));
         Capacity::default()
     });
     Inspected {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Attached, Capacity, Fault, Origin, Pool, Severity, Usage};
+use super::{Attached, Capacity, Fault, Origin, Pool, Usage};
 use crate::config;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
@@ -140,11 +140,7 @@ impl Pool for Absent {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        vec![Fault {
-            severity: Severity::Inaccessible,
-            reason: "NotOpened",
-            message: self.why.clone(),
-        }]
+        vec![Fault::inaccessible("NotOpened", self.why.clone())]
     }
 
     fn volume_faults(&self, _volume: &Volume) -> Vec<Fault> {

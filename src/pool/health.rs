@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Fault, Severity};
+use super::Fault;
 use crate::host::folder::Folder;
 use crate::host::space;
 use crate::pool::folders::DATA;
@@ -35,14 +35,14 @@ pub(super) fn of_pool(root: &Folder, trash: Result<Vec<String>>) -> Vec<Fault> {
         )));
     }
     if used >= NEARLY_FULL_PERCENT {
-        faults.push(degraded(
+        faults.push(Fault::degraded(
             "NearlyFull",
             format!("{place} is {used} % full: delete volumes or snapshots, or add space"),
         ));
     }
     match trash {
         Ok(left) if left.is_empty() || read_only => {}
-        Ok(left) => faults.push(degraded(
+        Ok(left) => faults.push(Fault::degraded(
             "TrashNotEmpty",
             format!(
                 "{} deleted entries are still being removed from {place}/trash",
@@ -62,42 +62,25 @@ pub(super) fn of_volume(entry: Result<Folder>, volume: &Volume) -> Vec<Fault> {
     };
     match entry.and_then(there) {
         Ok(true) => Vec::new(),
-        Ok(false) => vec![Fault {
-            severity: Severity::DataLoss,
-            reason: "DataMissing",
-            message: format!(
+        Ok(false) => vec![Fault::data_loss(
+            "DataMissing",
+            format!(
                 "volume {} has a record but no data: restore a snapshot or a backup",
                 volume.id
             ),
-        }],
-        Err(error) => vec![Fault {
-            severity: Severity::Inaccessible,
-            reason: "Unreadable",
-            message: format!("{error:#}"),
-        }],
+        )],
+        Err(error) => vec![Fault::inaccessible("Unreadable", format!("{error:#}"))],
     }
 }
 
 /// That the limit of a volume which was made with one does not hold now.
 pub(super) fn unlimited(volume: &Volume, obstacle: &str) -> Fault {
-    degraded(
+    Fault::degraded(
         "SizeNotEnforced",
         format!("volume {} can grow beyond its size: {obstacle}", volume.id),
     )
 }
 
 fn unreachable(message: String) -> Fault {
-    Fault {
-        severity: Severity::Inaccessible,
-        reason: "Unreachable",
-        message,
-    }
-}
-
-fn degraded(reason: &'static str, message: String) -> Fault {
-    Fault {
-        severity: Severity::Degraded,
-        reason,
-        message,
-    }
+    Fault::inaccessible("Unreachable", message)
 }

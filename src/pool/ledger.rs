@@ -3,11 +3,14 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Capacity;
-use crate::volume::Bytes;
+use crate::volume::{Bytes, Error, PoolName, Result};
 
-/// What is promised to volumes that have no record yet.
-#[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<Bytes>);
+/// What is promised to volumes of a pool that have no record yet.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pool: PoolName,
+    sum: Mutex<Bytes>,
+}
 
 /// Room that is kept until dropped: until the record of what was made in it counts, or the making failed.
 #[derive(Debug)]
@@ -17,6 +20,14 @@ pub(super) struct Promise<'a> {
 }
 
 impl Ledger {
+    /// That of this pool, in which nothing is kept.
+    pub(super) fn new(pool: &PoolName) -> Self {
+        Self {
+            pool: pool.clone(),
+            sum: Mutex::default(),
+        }
+    }
+
     /// What is kept now.
     pub(super) fn reserved(&self) -> Bytes {
         *self.sum()
@@ -25,39 +36,49 @@ impl Ledger {
     /// Keeps `size` if `room`, told what is kept already, has as much available.
     ///
     /// # Errors
-    /// The room that there is, or why that is not known.
-    pub(super) fn reserve<E>(
+    /// `Full` with the room that there is, or why that is not known.
+    pub(super) fn reserve(
         &self,
         size: Bytes,
-        room: impl FnOnce(Bytes) -> Result<Capacity, E>,
-    ) -> Result<Promise<'_>, Result<Capacity, E>> {
-        self.reserve_more(size, size, room)
+        room: impl FnOnce(Bytes) -> anyhow::Result<Capacity>,
+    ) -> Result<Promise<'_>> {
+        self.reserve_more(size, size, "", room)
     }
 
-    /// The same for a volume of `size` that takes `taken`, such as a mirrored one; `room` tells what such a volume can get.
+    /// The same for a volume of `size` that takes `taken`, such as a mirrored one, which is told by `form`; `room` tells
+    /// what such a volume can get.
     ///
     /// # Errors
     /// As those of [`Ledger::reserve`].
-    pub(super) fn reserve_more<E>(
+    pub(super) fn reserve_more(
         &self,
         size: Bytes,
         taken: Bytes,
-        room: impl FnOnce(Bytes) -> Result<Capacity, E>,
-    ) -> Result<Promise<'_>, Result<Capacity, E>> {
+        form: &str,
+        room: impl FnOnce(Bytes) -> anyhow::Result<Capacity>,
+    ) -> Result<Promise<'_>> {
         let mut sum = self.sum();
-        match room(*sum) {
-            Ok(room) if size <= room.available => {
-                *sum = sum.plus(taken);
-                let (ledger, size) = (self, taken);
-                Ok(Promise { ledger, size })
-            }
-            refused => Err(refused),
+        let Capacity {
+            total,
+            promised,
+            available,
+        } = room(*sum)?;
+        if size > available {
+            return Err(Error::Full(format!(
+                "pool {} has room for {available} (of {total}, {promised} are promised to volumes), not for {size}{form}",
+                self.pool
+            )));
         }
+        *sum = sum.plus(taken);
+        Ok(Promise {
+            ledger: self,
+            size: taken,
+        })
     }
 
     fn sum(&self) -> MutexGuard<'_, Bytes> {
         // A sum that is only ever added to and taken from whole can not be half-changed by a panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sum.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,9 +95,9 @@ mod tests {
 
     #[test]
     fn two_at_once_can_not_get_the_same_bytes() {
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(&"fast".parse().expect("it is a legal name"));
         let room = |reserved: Bytes| {
-            Ok::<_, ()>(Capacity {
+            Ok(Capacity {
                 available: Bytes(10).less(reserved),
                 ..Capacity::default()
             })
@@ -86,7 +107,9 @@ mod tests {
         let second = ledger.reserve(Bytes(6), room).expect_err("four are left");
         drop(first);
 
-        assert_eq!(second.map(|room| room.available), Ok(Bytes(4)));
+        assert!(matches!(second, Error::Full(_)), "{second}");
+        let told = second.to_string();
+        assert!(told.contains("pool fast has room for 4B "), "{told}");
         assert!(ledger.reserve(Bytes(6), room).is_ok());
     }
 }

@@ -12,6 +12,7 @@ mod ledger;
 mod lvm;
 mod shape;
 mod shelf;
+mod state;
 mod yard;
 mod zfs;
 
@@ -35,6 +36,8 @@ use crate::volume::{
     Bytes, Class, Layout, PoolName, Result, Secret, Shape, Snapshot, SnapshotName, SnapshotRecord,
     Volume, VolumeName, VolumeRecord, Wishes,
 };
+
+pub use state::{Capacity, Fault, Level, Severity, Stuck, Usage};
 
 /// A pool: volumes and snapshots of one storage technology.
 ///
@@ -248,6 +251,14 @@ pub enum Attached {
     Device(Device),
 }
 
+impl Attached {
+    /// A device that stays by itself.
+    fn device(path: PathBuf, rdev: u64) -> Self {
+        let open = None;
+        Self::Device(Device { path, rdev, open })
+    }
+}
+
 /// A block device that is a volume.
 #[derive(Debug)]
 pub struct Device {
@@ -257,70 +268,6 @@ pub struct Device {
     pub rdev: u64,
     /// Keeps it from going away before it is mounted.
     pub open: Option<File>,
-}
-
-/// The room in a pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Capacity {
-    /// All that it has.
-    pub total: Bytes,
-    /// What its volumes were promised.
-    pub promised: Bytes,
-    /// What a new volume can get.
-    pub available: Bytes,
-}
-
-/// What was deleted and could not be removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stuck {
-    /// Its name among what is retired.
-    pub name: String,
-    /// What it holds, where that can be told.
-    pub bytes: Option<Bytes>,
-}
-
-/// How full a part of a pool is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level {
-    /// What it is: `bytes`, `inodes`; of a thin pool `data` and `metadata`.
-    pub part: &'static str,
-    /// How much of it is in use, in bytes or in inodes.
-    pub used: u64,
-    /// How much there is.
-    pub total: u64,
-}
-
-/// What a volume may use and does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// Its limit, where it has one.
-    pub total: Option<Bytes>,
-    /// What it holds.
-    pub used: Bytes,
-    /// How many inodes it has, where that is counted.
-    pub inodes: Option<u64>,
-}
-
-/// Something wrong with a pool or a volume (CSI 1.13, volume health).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// How bad it is.
-    pub severity: Severity,
-    /// One CamelCase word for machines.
-    pub reason: &'static str,
-    /// What is wrong and what to do, for people.
-    pub message: String,
-}
-
-/// How bad a fault is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// It works, but a person should look.
-    Degraded,
-    /// It does not work now.
-    Inaccessible,
-    /// Data is gone.
-    DataLoss,
 }
 
 /// Opens a pool, and keeps it for this process.

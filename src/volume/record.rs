@@ -4,33 +4,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::spec::{Access, Claim, Filesystem, Layout, Source, VolumeSpec};
-use super::{Bytes, SnapshotId, VolumeId, Wishes};
+use super::{Bytes, Volume, VolumeId, Wishes};
 
 /// The form of record that this release writes; a newer one is refused, never guessed at.
 const VERSION: u32 = 1;
 
 /// How much of an encrypted device is in front of the data: the header of LUKS2, as large as its tools make it.
 pub const HEADER: Bytes = Bytes::MIB.times(16);
-
-/// A volume: its id and what is remembered of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Volume {
-    /// Its handle on the wire.
-    pub id: VolumeId,
-    /// What is stored beside it.
-    pub record: VolumeRecord,
-}
-
-/// A snapshot: its id and what is remembered of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Its handle on the wire.
-    pub id: SnapshotId,
-    /// What is stored beside it.
-    pub record: SnapshotRecord,
-    /// Whether what it held is lost: it is there to be deleted.
-    pub lost: bool,
-}
 
 /// What is stored beside a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

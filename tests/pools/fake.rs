@@ -8,8 +8,8 @@ use orlop::host::mount::Entry;
 use orlop::host::progress::Progress;
 use orlop::pool::{Attached, Capacity, Fault, Origin, Pool, Usage};
 use orlop::volume::{
-    Access, Bytes, Class, Error, Layout, PoolName, Result, Shape, Snapshot, SnapshotId,
-    SnapshotName, SnapshotRecord, Volume, VolumeId, VolumeName, VolumeRecord,
+    Access, Bytes, Class, Error, Layout, PoolName, Result, Shape, Snapshot, SnapshotName,
+    SnapshotRecord, Volume, VolumeName, VolumeRecord,
 };
 
 const SIZE: Bytes = Bytes(4 << 30);
@@ -67,27 +67,12 @@ pub(crate) struct Fake {
 
 impl Fake {
     fn volume(&self, name: &VolumeName, record: &VolumeRecord) -> Volume {
-        let id = VolumeId {
-            pool: self.name.clone(),
-            name: name.clone(),
-        };
-        Volume {
-            id,
-            record: record.clone(),
-        }
+        Volume::new(&self.name, name, record.clone())
     }
 }
 
 fn snapshot(name: &SnapshotName, record: &SnapshotRecord) -> Snapshot {
-    let id = SnapshotId {
-        volume: record.volume.clone(),
-        name: name.clone(),
-    };
-    Snapshot {
-        id,
-        record: record.clone(),
-        lost: false,
-    }
+    Snapshot::new(name, record.clone())
 }
 
 impl Pool for Fake {

@@ -26,8 +26,7 @@ use crate::host::folder::Folder;
 use crate::host::progress::Progress;
 use crate::host::{Host, space};
 use crate::volume::{
-    self, Bytes, Error, Layout, PoolName, SnapshotRecord, Volume, VolumeId, VolumeName,
-    VolumeRecord,
+    self, Bytes, Layout, PoolName, SnapshotRecord, Volume, VolumeName, VolumeRecord,
 };
 
 /// The directory in an entry's folder that is the volume.
@@ -151,7 +150,7 @@ impl Folders {
             home,
             volumes,
             snapshots: Shelf::new(snapshots),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(&name),
             _lock: lock,
             name,
             kind,
@@ -163,13 +162,7 @@ impl Folders {
 
     /// Keeps room for this much more while it is made.
     fn reserve(&self, size: Bytes) -> volume::Result<Promise<'_>> {
-        self.ledger.reserve(size, |reserved| self.room(reserved)).map_err(|room| match room {
-            Ok(Capacity { total, promised, available }) => Error::Full(format!(
-                "pool {} has room for {available} (of {total}, {promised} are promised to volumes), not for {size}",
-                self.name
-            )),
-            Err(error) => error.into(),
-        })
+        self.ledger.reserve(size, |reserved| self.room(reserved))
     }
 
     fn room(&self, reserved: Bytes) -> Result<Capacity> {
@@ -186,13 +179,7 @@ impl Folders {
     }
 
     fn volume(&self, name: &VolumeName, record: &VolumeRecord) -> Volume {
-        Volume {
-            id: VolumeId {
-                pool: self.name.clone(),
-                name: name.clone(),
-            },
-            record: record.clone(),
-        }
+        Volume::new(&self.name, name, record.clone())
     }
 
     fn entry(&self, volume: &Volume) -> Result<Folder> {

@@ -15,7 +15,7 @@ use crate::pool::{
     shape::{self, Wishes},
 };
 use crate::volume::{
-    self, Bytes, Class, Error, Layout, PoolName, Record, Shape, Snapshot, SnapshotId, SnapshotName,
+    self, Bytes, Class, Error, Layout, PoolName, Record, Shape, Snapshot, SnapshotName,
     SnapshotRecord, Volume, VolumeName, VolumeRecord,
 };
 
@@ -311,14 +311,7 @@ impl Pool for Folders {
 }
 
 fn snapshot(name: &SnapshotName, record: &SnapshotRecord) -> Snapshot {
-    Snapshot {
-        id: SnapshotId {
-            volume: record.volume.clone(),
-            name: name.clone(),
-        },
-        record: record.clone(),
-        lost: false,
-    }
+    Snapshot::new(name, record.clone())
 }
 
 fn tree(entry: &Folder) -> Result<Attached> {

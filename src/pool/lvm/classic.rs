@@ -6,8 +6,8 @@ use super::group::Group;
 use super::report::Report;
 use super::{Lvm, SNAPSHOT, snapshot_lv};
 use crate::host::device_mapper::{self, Target};
-use crate::pool::{Fault, Severity};
-use crate::volume::Snapshot;
+use crate::pool::Fault;
+use crate::volume::{self, Error, Snapshot, Volume};
 
 const SNAPSHOTS_LOST: &str = "SnapshotsLost";
 
@@ -34,6 +34,32 @@ impl Lvm {
         }
         Ok(())
     }
+
+    /// Takes the device away from a volume that has classic snapshots: LVM resizes no such volume while it is active.
+    pub(super) fn release_origin(&self, lv: &str, volume: &Volume) -> volume::Result<()> {
+        if self.config.thin_pool.is_some() {
+            return Ok(());
+        }
+        let snapshots = self.group.snapshots_of(lv)?;
+        if snapshots.is_empty() {
+            return Ok(());
+        }
+        let Err(error) = self.group.deactivate(lv) else {
+            return Ok(());
+        };
+        // LVM waits for udev, who opens what was just closed: only after that it tells who else has it open. Its
+        // snapshots go with it: one that is just being restored keeps it too.
+        for lv in snapshots.iter().map(String::as_str).chain([lv]) {
+            if device_mapper::is_open(&self.group.mapped(lv))? {
+                return Err(Error::InUse(format!(
+                    "volume {} has snapshots and {} is in use, and LVM grows no such volume: unstage it, or delete its snapshots",
+                    volume.id,
+                    self.group.path(lv)
+                )));
+            }
+        }
+        Err(error.into())
+    }
 }
 
 /// That snapshots of ours are lost, if some are.
@@ -47,15 +73,14 @@ pub(super) fn fault(group: &Group, report: &Report) -> Option<Fault> {
         .map(|lv| group.path(&lv.name))
         .collect();
     let first = lost.first()?;
-    Some(Fault {
-        severity: Severity::Degraded,
-        reason: SNAPSHOTS_LOST,
-        message: format!(
+    Some(Fault::degraded(
+        SNAPSHOTS_LOST,
+        format!(
             "{} snapshots are lost, {first} among them, for more has changed in their volumes than they could hold: delete \
              them; a larger `snapshotPercent` in the pools file lets the next ones last",
             lost.len()
         ),
-    })
+    ))
 }
 
 fn is_lost(group: &Group, lv: &str) -> Result<bool> {

@@ -23,6 +23,7 @@ mod metadata;
 mod raid;
 mod report;
 mod retire;
+mod room;
 mod seen;
 mod spread;
 mod tags;
@@ -33,24 +34,19 @@ mod wishes;
 
 use std::fs::File;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Capacity;
-use super::ledger::{Ledger, Promise};
+use super::ledger::Ledger;
 use crate::config;
 use crate::host::folder::Folder;
 use crate::host::{Host, device_mapper};
-use crate::volume::{
-    self, Bytes, Error, PoolName, Record, SnapshotName, Volume, VolumeId, VolumeName, VolumeRecord,
-    Wishes,
-};
+use crate::volume::{Bytes, PoolName, Record, SnapshotName, Volume, VolumeName, VolumeRecord};
 use group::Group;
 use report::Lv;
 use retire::Retired;
-use spread::Spread;
-use thin::Thin;
 use watch::Watch;
 
 /// How the names of logical volumes begin, by what they are.
@@ -93,7 +89,7 @@ impl Lvm {
         let mut pool = Self {
             extent: report.group.extent,
             config: config.clone(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(&name),
             _lock: lock,
             name,
             group,
@@ -185,103 +181,20 @@ impl Lvm {
             })
     }
 
-    /// Keeps room for this much more while it is made.
-    fn reserve(&self, size: Bytes) -> volume::Result<Promise<'_>> {
-        self.reserve_spread(size, Spread::LINEAR, Bytes(0))
-    }
-
-    /// Keeps room for a volume that is spread like this, or for its growth, and for a snapshot's store beside it.
-    fn reserve_spread(
+    /// At most `most` whole volumes or snapshots in the order of their names, those after `after`.
+    fn page_of<N: FromStr, R: Record>(
         &self,
-        size: Bytes,
-        spread: Spread,
-        store: Bytes,
-    ) -> volume::Result<Promise<'_>> {
-        self.refuse_full()?;
-        let taken = spread.takes(size, self.extent).plus(store);
-        let room = |reserved: Bytes| self.room(reserved.plus(store), spread);
-        let kept = self.ledger.reserve_more(size, taken, room);
-        kept.map_err(|room| match room {
-            Ok(Capacity { total, promised, available }) => Error::Full(format!(
-                "pool {} has room for {available} (of {total}, {promised} are promised to volumes), not for {size}{}",
-                self.name,
-                spread.told()
-            )),
-            Err(error) => error.into(),
-        })
-    }
-
-    /// How a volume of which this is asked is spread; a thin one is where its pool is.
-    fn spread(&self, wishes: &Wishes) -> volume::Result<Spread> {
-        if self.config.thin_pool.is_some() {
-            return Ok(Spread::LINEAR);
-        }
-        Spread::of(wishes)
-    }
-
-    /// What a snapshot of a volume takes of the group at once: a classic one its store, a thin one nothing.
-    fn store(&self, of: &Volume) -> Bytes {
-        if self.config.thin_pool.is_some() {
-            return Bytes(0);
-        }
-        Bytes(of.record.size.0 / 100)
-            .times(self.config.snapshot_percent)
-            .round_up(self.extent)
-    }
-
-    /// Refuses to make anything in a thin pool that is nearly full.
-    fn refuse_full(&self) -> volume::Result<()> {
-        let Some(pool) = &self.config.thin_pool else {
-            return Ok(());
-        };
-        match self.refusal(&Thin::of(&self.group, pool)?) {
-            Some(reason) => Err(Error::Full(format!("pool {}: {reason}", self.name))),
-            None => Ok(()),
-        }
-    }
-
-    fn refusal(&self, thin: &Thin) -> Option<String> {
-        let config = &self.config;
-        thin.refusal(
-            &config.place(),
-            config.max_data_percent,
-            config.max_metadata_percent,
-        )
-    }
-
-    fn room(&self, reserved: Bytes, spread: Spread) -> Result<Capacity> {
+        prefix: &str,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(N, R)>> {
         let report = self.group.report()?;
-        let is_volume = |lv: &&Lv| self.has(lv) && !self.is_half(lv) && lv.name.starts_with(VOLUME);
-        let sizes = report.lvs.iter().filter(is_volume).map(|lv| lv.size);
-        let promised = sizes.fold(reserved, Bytes::plus);
-        let Some(pool) = &self.config.thin_pool else {
-            return Ok(Capacity {
-                total: report.group.size,
-                promised,
-                available: spread.largest(&report.free, reserved, self.extent),
-            });
-        };
-        let thin = Thin::of(&self.group, pool)?;
-        let may_promise = Bytes(thin.size.0 / 100).times(self.config.overcommit_percent);
-        Ok(Capacity {
-            total: thin.size,
-            promised,
-            available: if self.refusal(&thin).is_some() {
-                Bytes(0)
-            } else {
-                may_promise.less(promised)
-            },
-        })
-    }
-
-    fn volume(&self, name: &VolumeName, record: VolumeRecord) -> Volume {
-        Volume {
-            id: VolumeId {
-                pool: self.name.clone(),
-                name: name.clone(),
-            },
-            record,
-        }
+        Ok(self
+            .whole(&report.lvs, prefix)
+            .filter(|(name, _)| after.is_none_or(|after| *name > after))
+            .filter_map(|(name, record)| Some((name.parse().ok()?, record)))
+            .take(most)
+            .collect())
     }
 }
 

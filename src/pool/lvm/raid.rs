@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::group::Group;
 use crate::host::device_mapper::{self, Target};
-use crate::pool::{Fault, Severity};
+use crate::pool::Fault;
 
 pub(super) const RAID_DEGRADED: &str = "RaidDegraded";
 const RAID_FAILED: &str = "RaidFailed";
@@ -29,14 +29,13 @@ pub(super) fn fault(group: &Group, lv: &str) -> Option<Fault> {
 
 /// What is said of one that lost disks, and whose others have all that is in it.
 pub(super) fn degraded(path: &str) -> Fault {
-    Fault {
-        severity: Severity::Degraded,
-        reason: RAID_DEGRADED,
-        message: format!(
+    Fault::degraded(
+        RAID_DEGRADED,
+        format!(
             "{path} goes on without a disk that it is on, and may not lose another: bring that back and run `lvchange \
              --refresh {path}`, or replace it by `vgextend` and `lvconvert --repair {path}`"
         ),
-    }
+    )
 }
 
 impl Raid {
@@ -68,22 +67,22 @@ impl Raid {
 
     fn fault(&self, path: &str) -> Option<Fault> {
         if self.failed > self.may_fail {
-            return Some(Fault {
-                severity: Severity::Inaccessible,
-                reason: RAID_FAILED,
-                message: format!(
+            return Some(Fault::inaccessible(
+                RAID_FAILED,
+                format!(
                     "{path} has lost {} of its parts: bring their disks back",
                     self.failed
                 ),
-            });
+            ));
         }
         if self.failed > 0 {
             return Some(degraded(path));
         }
-        self.rebuilt.map(|percent| Fault {
-            severity: Severity::Degraded,
-            reason: RAID_DEGRADED,
-            message: format!("{path} is rebuilt on another disk, {percent} % are done: wait"),
+        self.rebuilt.map(|percent| {
+            Fault::degraded(
+                RAID_DEGRADED,
+                format!("{path} is rebuilt on another disk, {percent} % are done: wait"),
+            )
         })
     }
 }
@@ -91,6 +90,7 @@ impl Raid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::Severity;
     use crate::volume::Bytes;
 
     fn of(status: &str) -> Option<(Severity, &'static str)> {

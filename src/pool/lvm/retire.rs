@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use super::group::Group;
 use super::report::Lv;
 use super::wishes;
+use crate::pool::Fault;
 use crate::volume::{VolumeRecord, Wishes};
 
 /// How their names begin.
@@ -40,6 +41,19 @@ impl Retired {
     /// Those that could not be removed.
     pub(super) fn stuck(&self) -> BTreeSet<String> {
         self.locked().clone()
+    }
+
+    /// That some could not be removed, if so.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        let stuck = self.locked();
+        let first = self.group.path(stuck.first()?);
+        Some(Fault::degraded(
+            "TrashNotEmpty",
+            format!(
+                "{} deleted volumes could not be removed, {first} among them: look why with `lvremove`",
+                stuck.len()
+            ),
+        ))
     }
 
     /// Ends a volume: from now on nobody sees it. It is removed as soon as nothing needs it.

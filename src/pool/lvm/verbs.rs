@@ -9,11 +9,9 @@ use super::{Lvm, Retired, SNAPSHOT, VOLUME, lv_of, snapshot_lv, volume_lv, watch
 use crate::host::device_mapper;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
-use crate::pool::{
-    Attached, Capacity, Device, Fault, Level, Origin, Pool, Severity, Stuck, Usage, shape,
-};
+use crate::pool::{Attached, Capacity, Fault, Level, Origin, Pool, Stuck, Usage, shape};
 use crate::volume::{
-    self, Access, Bytes, Class, Error, Filesystem, Layout, PoolName, Shape, Snapshot, SnapshotId,
+    self, Access, Bytes, Class, Error, Filesystem, Layout, PoolName, Record, Shape, Snapshot,
     SnapshotName, SnapshotRecord, Volume, VolumeName, VolumeRecord,
 };
 
@@ -71,20 +69,14 @@ impl Pool for Lvm {
         let Some(lv) = self.look(&lv_of(VOLUME, name.as_str()))? else {
             return Ok(None);
         };
-        let record = lv
-            .record()
-            .map_err(|error| self.unreadable_record(&lv.name, error))?;
-        Ok(Some(self.volume(name, record)))
+        Ok(Some(Volume::new(&self.name, name, self.record_of(&lv)?)))
     }
 
     fn page(&self, after: Option<&VolumeName>, most: usize) -> volume::Result<Vec<Volume>> {
-        let report = self.group.report()?;
-        let later = |name: &str| after.is_none_or(|after| name > after.as_str());
-        Ok(self
-            .whole::<VolumeRecord>(&report.lvs, VOLUME)
-            .filter(|(name, _)| later(name))
-            .filter_map(|(name, record)| Some(self.volume(&name.parse().ok()?, record)))
-            .take(most)
+        let page = self.page_of(VOLUME, after.map(VolumeName::as_str), most)?;
+        Ok(page
+            .into_iter()
+            .map(|(name, record)| Volume::new(&self.name, &name, record))
             .collect())
     }
 
@@ -105,7 +97,7 @@ impl Pool for Lvm {
         };
         let _room = self.reserve_spread(record.size, self.spread(&record.wishes)?, store)?;
         self.make(&lv_of(VOLUME, name.as_str()), &record, origin, progress)?;
-        Ok(self.volume(name, record))
+        Ok(Volume::new(&self.name, name, record))
     }
 
     fn delete(&self, volume: &Volume) -> volume::Result<()> {
@@ -123,13 +115,11 @@ impl Pool for Lvm {
     fn grow(
         &self,
         volume: &Volume,
-        size: volume::Bytes,
+        size: Bytes,
         _mounted_at: Option<&Path>,
     ) -> volume::Result<Volume> {
-        let (more, spread) = (
-            size.less(volume.record.size),
-            self.spread(&volume.record.wishes)?.of_growth(),
-        );
+        let more = size.less(volume.record.size);
+        let spread = self.spread(&volume.record.wishes)?.of_growth();
         let _room = self.reserve_spread(more, spread, Bytes(0))?;
         let lv = volume_lv(volume);
         self.release_origin(&lv, volume)?;
@@ -138,7 +128,7 @@ impl Pool for Lvm {
             size,
             ..volume.record.clone()
         };
-        Ok(self.volume(&volume.id.name, record))
+        Ok(Volume::new(&self.name, &volume.id.name, record))
     }
 
     fn retired(&self) -> volume::Result<Vec<String>> {
@@ -173,14 +163,13 @@ impl Pool for Lvm {
                 return None;
             }
             let error = if lv.name.starts_with(VOLUME) {
-                lv.record::<VolumeRecord>().err()?
+                self.record_of::<VolumeRecord>(lv).err()?
             } else if lv.name.starts_with(SNAPSHOT) {
-                lv.record::<SnapshotRecord>().err()?
+                self.record_of::<SnapshotRecord>(lv).err()?
             } else {
                 return None;
             };
-            let told = self.unreadable_record(&lv.name, error);
-            Some((lv.name.clone(), told.to_string()))
+            Some((lv.name.clone(), error.to_string()))
         };
         Ok(self.group.report()?.lvs.iter().filter_map(told).collect())
     }
@@ -189,11 +178,10 @@ impl Pool for Lvm {
         let Some(lv) = self.look(&snapshot_lv(name))? else {
             return Ok(None);
         };
-        let record = lv
-            .record()
-            .map_err(|error| self.unreadable_record(&lv.name, error))?;
-        let lost = self.is_lost(&lv.name)?;
-        Ok(Some(snapshot(name, record, lost)))
+        Ok(Some(Snapshot {
+            lost: self.is_lost(&lv.name)?,
+            ..Snapshot::new(name, self.record_of(&lv)?)
+        }))
     }
 
     fn page_of_snapshots(
@@ -201,16 +189,14 @@ impl Pool for Lvm {
         after: Option<&SnapshotName>,
         most: usize,
     ) -> volume::Result<Vec<Snapshot>> {
-        let report = self.group.report()?;
-        let later = |name: &str| after.is_none_or(|after| name > after.as_str());
-        Ok(self
-            .whole::<SnapshotRecord>(&report.lvs, SNAPSHOT)
-            .filter(|(name, _)| later(name))
-            .filter_map(|(name, record)| Some((name.parse().ok()?, record)))
-            .take(most)
+        let page = self.page_of(SNAPSHOT, after.map(SnapshotName::as_str), most)?;
+        Ok(page
+            .into_iter()
             .map(|(name, record)| {
-                let lost = self.is_lost(&snapshot_lv(&name))?;
-                Ok(snapshot(&name, record, lost))
+                Ok(Snapshot {
+                    lost: self.is_lost(&snapshot_lv(&name))?,
+                    ..Snapshot::new(&name, record)
+                })
             })
             .collect::<anyhow::Result<_>>()?)
     }
@@ -225,7 +211,7 @@ impl Pool for Lvm {
     ) -> volume::Result<Snapshot> {
         let _room = self.reserve(self.store(volume))?;
         self.take(&snapshot_lv(name), volume, mounted_at, &record)?;
-        Ok(snapshot(name, record, false))
+        Ok(Snapshot::new(name, record))
     }
 
     fn delete_snapshot(&self, snapshot: &Snapshot) -> volume::Result<()> {
@@ -240,12 +226,12 @@ impl Pool for Lvm {
 
     fn attached(&self, volume: &Volume) -> volume::Result<Option<Attached>> {
         let device = self.group.device(&volume_lv(volume))?;
-        Ok(device.map(|(path, rdev)| attached(path, rdev)))
+        Ok(device.map(|(path, rdev)| Attached::device(path, rdev)))
     }
 
     fn attach(&self, volume: &Volume) -> volume::Result<Attached> {
         let (path, rdev) = self.group.activate(&volume_lv(volume))?;
-        Ok(attached(path, rdev))
+        Ok(Attached::device(path, rdev))
     }
 
     fn detach(&self, volume: &Volume) -> volume::Result<()> {
@@ -309,18 +295,7 @@ impl Pool for Lvm {
                 Err(error) => faults.push(watch::inactive(&error)),
             }
         }
-        let stuck = self.retired.stuck();
-        if let Some(first) = stuck.first() {
-            faults.push(Fault {
-                severity: Severity::Degraded,
-                reason: "TrashNotEmpty",
-                message: format!(
-                    "{} deleted volumes could not be removed, {} among them: look why with `lvremove`",
-                    stuck.len(),
-                    self.group.path(first)
-                ),
-            });
-        }
+        faults.extend(self.retired.fault());
         faults
     }
 
@@ -330,55 +305,12 @@ impl Pool for Lvm {
 }
 
 impl Lvm {
-    /// Takes the device away from a volume that has classic snapshots: LVM resizes no such volume while it is active.
-    fn release_origin(&self, lv: &str, volume: &Volume) -> volume::Result<()> {
-        if self.config.thin_pool.is_some() {
-            return Ok(());
-        }
-        let snapshots = self.group.snapshots_of(lv)?;
-        if snapshots.is_empty() {
-            return Ok(());
-        }
-        let Err(error) = self.group.deactivate(lv) else {
-            return Ok(());
-        };
-        // LVM waits for udev, who opens what was just closed: only after that it tells who else has it open. Its
-        // snapshots go with it: one that is just being restored keeps it too.
-        for lv in snapshots.iter().map(String::as_str).chain([lv]) {
-            if device_mapper::is_open(&self.group.mapped(lv))? {
-                return Err(Error::InUse(format!(
-                    "volume {} has snapshots and {} is in use, and LVM grows no such volume: unstage it, or delete its snapshots",
-                    volume.id,
-                    self.group.path(lv)
-                )));
-            }
-        }
-        Err(error.into())
-    }
-
-    fn unreadable_record(&self, lv: &str, error: anyhow::Error) -> Error {
-        let path = self.group.path(lv);
-        Error::Host(error.context(format!(
-            "reading the record of {path}: mend its tags with `lvchange`, or remove it"
-        )))
-    }
-}
-
-fn attached(path: std::path::PathBuf, rdev: u64) -> Attached {
-    Attached::Device(Device {
-        path,
-        rdev,
-        open: None,
-    })
-}
-
-fn snapshot(name: &SnapshotName, record: SnapshotRecord, lost: bool) -> Snapshot {
-    Snapshot {
-        id: SnapshotId {
-            volume: record.volume.clone(),
-            name: name.clone(),
-        },
-        record,
-        lost,
+    fn record_of<R: Record>(&self, lv: &Lv) -> volume::Result<R> {
+        lv.record().map_err(|error| {
+            let path = self.group.path(&lv.name);
+            Error::Host(error.context(format!(
+                "reading the record of {path}: mend its tags with `lvchange`, or remove it"
+            )))
+        })
     }
 }

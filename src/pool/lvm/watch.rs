@@ -12,7 +12,7 @@ use super::report::{Partial, Report};
 use super::thin::{METADATA_BLOCK, Mode, Share, Thin};
 use super::{classic, hidden, raid};
 use crate::config::{self, AutoGrow};
-use crate::pool::{Fault, Severity};
+use crate::pool::Fault;
 use crate::volume::{Bytes, PoolName};
 
 /// How often the kernel is asked for the state of a thin pool.
@@ -93,11 +93,10 @@ impl Watch {
             partial.name == lv && !partial.is_redundant()
         });
         if partial {
-            return vec![Fault {
-                severity: Severity::Inaccessible,
-                reason: DISKS_MISSING,
-                message: format!("a disk that {lv} is on is not there: bring it back"),
-            }];
+            return vec![Fault::inaccessible(
+                DISKS_MISSING,
+                format!("a disk that {lv} is on is not there: bring it back"),
+            )];
         }
         raid::fault(group, lv)
             .or_else(|| self.redundant(group, lv))
@@ -203,11 +202,7 @@ impl Watcher {
 
 /// That a thin pool can not be asked how it is.
 pub(super) fn inactive(error: &anyhow::Error) -> Fault {
-    Fault {
-        severity: Severity::Inaccessible,
-        reason: "ThinPoolInactive",
-        message: format!("{error:#}"),
-    }
+    Fault::inaccessible("ThinPoolInactive", format!("{error:#}"))
 }
 
 impl State {
@@ -219,14 +214,14 @@ impl State {
         if seen.group.missing == 0 {
             return state;
         }
-        state.faults.push(Fault {
-            severity: Severity::Degraded,
-            reason: DISKS_MISSING,
-            message: format!(
-                "volume group {} misses {} of its disks: bring them back; nothing can be made or changed in it until then",
+        state.faults.push(Fault::degraded(
+            DISKS_MISSING,
+            format!(
+                "volume group {} misses {} of its disks: bring them back; nothing can be made or changed in it until \
+                 then",
                 group.name, seen.group.missing
             ),
-        });
+        ));
         match group.partial() {
             Ok(partial) => Self { partial, ..state },
             Err(error) => Self::unreadable(&error),
@@ -234,11 +229,7 @@ impl State {
     }
 
     fn unreadable(error: &anyhow::Error) -> Self {
-        let unreadable = Fault {
-            severity: Severity::Inaccessible,
-            reason: "VolumeGroupUnreadable",
-            message: format!("{error:#}"),
-        };
+        let unreadable = Fault::inaccessible("VolumeGroupUnreadable", format!("{error:#}"));
         Self {
             faults: vec![unreadable],
             partial: Vec::new(),

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::Zfs;
+use super::ending::destroy;
 use super::listing::Kept;
 use super::names::{RECORD, for_clone, snapshot};
 use super::wishes::Wishes;
-use super::{Zfs, destroy};
 use crate::host::command::Command;
 use crate::host::{filesystem, freeze, zvol};
 use crate::pool::Origin;

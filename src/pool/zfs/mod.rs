@@ -3,6 +3,7 @@
 //! What is there is listed when the pool is opened and whenever all of it is asked for; in between our own changes are
 //! followed. A command that fails makes us list again, so that what somebody changed by hand is seen.
 
+mod ending;
 mod keys;
 mod listing;
 mod making;
@@ -20,15 +21,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::ledger::{Ledger, Promise};
-use super::{Attached, Capacity, Device};
+use super::{Attached, Capacity};
 use crate::host::command::Command;
 use crate::host::folder::Folder;
 use crate::host::mount::At;
 use crate::host::{Host, zvol};
-use crate::volume::{
-    self, Bytes, Error, Layout, PoolName, Snapshot, SnapshotId, SnapshotName, SnapshotRecord,
-    Volume, VolumeId, VolumeName, VolumeRecord,
-};
+use crate::volume::{self, Bytes, Layout, PoolName, VolumeName};
+use ending::destroy;
 use listing::{LOCAL, Listing};
 use names::{Names, RECORD};
 use status::Status;
@@ -77,7 +76,7 @@ impl Zfs {
             mounts,
             listing: RwLock::default(),
             turn: RwLock::default(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(name),
             keys: Mutex::default(),
             status: Mutex::default(),
             interrupted: Vec::new(),
@@ -172,44 +171,9 @@ impl Zfs {
         self.listing.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Destroys deleted volumes of which there are no snapshots any more. Where volumes were cloned from one, the clone
-    /// of its last state takes over what they have in common.
-    fn settle(&self) -> Result<()> {
-        if self.known().retired.is_empty() {
-            return Ok(());
-        }
-        self.list()?;
-        let retired = self.known().retired.clone();
-        for dataset in retired {
-            let (wanted, heir) = {
-                let known = self.known();
-                let heir = known
-                    .clones_of(&dataset)
-                    .first()
-                    .map(|name| self.names.volume(name));
-                (known.has_snapshots(&dataset), heir)
-            };
-            if wanted {
-                continue;
-            }
-            if let Some(heir) = heir {
-                self.change(Command::new("zfs").args(["promote", &heir]))?;
-            }
-            self.change(destroy(&dataset))?;
-            self.list()?;
-        }
-        Ok(())
-    }
-
     /// Keeps room for this much more while it is made.
     fn reserve(&self, size: Bytes) -> volume::Result<Promise<'_>> {
-        self.ledger.reserve(size, |reserved| self.room(reserved)).map_err(|room| match room {
-            Ok(Capacity { total, promised, available }) => Error::Full(format!(
-                "pool {} has room for {available} (of {total}, {promised} are promised to volumes), not for {size}",
-                self.name
-            )),
-            Err(error) => error.into(),
-        })
+        self.ledger.reserve(size, |reserved| self.room(reserved))
     }
 
     /// What ZFS says it has, quotas of all parents included, less what is promised.
@@ -271,43 +235,8 @@ impl Zfs {
         };
         self.names.volume_of(&dataset)
     }
-
-    fn volume(&self, name: &VolumeName, record: VolumeRecord) -> Volume {
-        let pool = self.name.clone();
-        let name = name.clone();
-        Volume {
-            id: VolumeId { pool, name },
-            record,
-        }
-    }
-}
-
-fn snapshot(name: &SnapshotName, record: SnapshotRecord) -> Snapshot {
-    Snapshot {
-        id: SnapshotId {
-            volume: record.volume.clone(),
-            name: name.clone(),
-        },
-        record,
-        lost: false,
-    }
-}
-
-/// Removes a dataset, or a snapshot as soon as nothing depends on it.
-fn destroy(name: &str) -> Command {
-    let command = Command::new("zfs").arg("destroy");
-    let command = if name.contains('@') {
-        command.arg("-d")
-    } else {
-        command
-    };
-    command.arg(name)
 }
 
 fn device(zvol: zvol::Zvol) -> Attached {
-    Attached::Device(Device {
-        path: zvol.path,
-        rdev: zvol.rdev,
-        open: None,
-    })
+    Attached::device(zvol.path, zvol.rdev)
 }

@@ -48,13 +48,12 @@ impl Zfs {
                 .into_iter()
                 .chain(self.nearly_full())
                 .collect(),
-            Err(error) => vec![Fault {
-                severity: Severity::Inaccessible,
-                reason: "Unreachable",
-                message: format!(
+            Err(error) => vec![Fault::inaccessible(
+                "Unreachable",
+                format!(
                     "zpool {zpool} does not answer: {error:#}; import it, or look at its disks"
                 ),
-            }],
+            )],
         }
     }
 
@@ -72,13 +71,14 @@ const NEARLY_FULL_PERCENT: u64 = 95;
 fn full(dataset: &str, used: Bytes, free: Bytes) -> Option<Fault> {
     let (used, total) = (u128::from(used.0), u128::from(used.plus(free).0));
     let percent = u64::try_from(used * 100 / total.max(1)).unwrap_or(100);
-    (percent >= NEARLY_FULL_PERCENT).then(|| Fault {
-        severity: Severity::Degraded,
-        reason: "NearlyFull",
-        message: format!(
-            "{dataset} is {percent} % full, and in a full one writes fail: delete volumes or snapshots, add disks by `zpool \
-             add`, or raise the quotas above it"
-        ),
+    (percent >= NEARLY_FULL_PERCENT).then(|| {
+        Fault::degraded(
+            "NearlyFull",
+            format!(
+                "{dataset} is {percent} % full, and in a full one writes fail: delete volumes or snapshots, add disks by \
+                 `zpool add`, or raise the quotas above it"
+            ),
+        )
     })
 }
 

@@ -10,11 +10,11 @@ use super::listing::Taken;
 use super::making::Plan;
 use super::names::{self, RECORD, SNAPSHOT_RECORD};
 use super::wishes::Wishes;
-use super::{Zfs, destroy, device, shape, snapshot};
+use super::{Zfs, device, shape};
 use crate::host::command::Command;
 use crate::host::mount::Entry;
 use crate::host::progress::Progress;
-use crate::host::{freeze, passing, space, zvol};
+use crate::host::{freeze, space, zvol};
 use crate::pool::{Attached, Capacity, Fault, Level, Origin, Pool, Stuck, Usage};
 use crate::volume::{
     self, Bytes, Class, Layout, PoolName, Record, Secret, Shape, Snapshot, SnapshotName,
@@ -23,9 +23,6 @@ use crate::volume::{
 
 /// How long a filesystem may stand still while its device grows.
 const GROWTH_LIMIT: Duration = Duration::from_secs(30);
-
-/// How long udev may look at a device that is to be changed.
-const PASSING: Duration = Duration::from_secs(10);
 
 impl Pool for Zfs {
     fn name(&self) -> &PoolName {
@@ -60,7 +57,7 @@ impl Pool for Zfs {
         self.refuse_unreadable(&names::of_volume(name))?;
         let known = self.known();
         let kept = known.volumes.get(name);
-        Ok(kept.map(|kept| self.volume(name, kept.record.clone())))
+        Ok(kept.map(|kept| Volume::new(&self.name, name, kept.record.clone())))
     }
 
     fn page(&self, after: Option<&VolumeName>, most: usize) -> volume::Result<Vec<Volume>> {
@@ -72,7 +69,7 @@ impl Pool for Zfs {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let page = known.volumes.range((start, Bound::Unbounded)).take(most);
         Ok(page
-            .map(|(name, kept)| self.volume(name, kept.record.clone()))
+            .map(|(name, kept)| Volume::new(&self.name, name, kept.record.clone()))
             .collect())
     }
 
@@ -96,7 +93,7 @@ impl Pool for Zfs {
             Some(origin) => self.make_from(&plan, origin)?,
         };
         self.known_mut().volumes.insert(name.clone(), kept);
-        Ok(self.volume(name, record))
+        Ok(Volume::new(&self.name, name, record))
     }
 
     fn delete(&self, volume: &Volume) -> volume::Result<()> {
@@ -187,7 +184,7 @@ impl Pool for Zfs {
         self.refuse_unreadable(&names::of_snapshot(name))?;
         let known = self.known();
         let taken = known.snapshots.get(name);
-        Ok(taken.map(|taken| snapshot(name, taken.record.clone())))
+        Ok(taken.map(|taken| Snapshot::new(name, taken.record.clone())))
     }
 
     fn page_of_snapshots(
@@ -202,7 +199,7 @@ impl Pool for Zfs {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let page = known.snapshots.range((start, Bound::Unbounded)).take(most);
         Ok(page
-            .map(|(name, taken)| snapshot(name, taken.record.clone()))
+            .map(|(name, taken)| Snapshot::new(name, taken.record.clone()))
             .collect())
     }
 
@@ -223,7 +220,7 @@ impl Pool for Zfs {
             dataset,
         };
         self.known_mut().snapshots.insert(name.clone(), taken);
-        Ok(snapshot(name, record))
+        Ok(Snapshot::new(name, record))
     }
 
     fn delete_snapshot(&self, snapshot: &Snapshot) -> volume::Result<()> {
@@ -231,19 +228,7 @@ impl Pool for Zfs {
         let Some(taken) = self.known().snapshots.get(name).cloned() else {
             return Ok(());
         };
-        let mut full = names::snapshot(&taken.dataset, name);
-        if self.known().is_origin(&full) {
-            // It stays for what was restored from it, but its name is free again.
-            let deleted = names::deleted(&taken.dataset);
-            self.change(Command::new("zfs").args(["rename", &full, &deleted]))?;
-            for kept in self.known_mut().volumes.values_mut() {
-                if kept.origin.as_deref() == Some(&full) {
-                    kept.origin = Some(deleted.clone());
-                }
-            }
-            full = deleted;
-        }
-        self.change(destroy(&full))?;
+        self.let_snapshot_go(&taken.dataset, name)?;
         self.known_mut().snapshots.remove(name);
         Ok(self.settle()?)
     }
@@ -341,45 +326,11 @@ impl Pool for Zfs {
 }
 
 impl Zfs {
-    /// Destroys the dataset of a volume, or keeps it under another name for what still needs it.
-    pub(super) fn let_go(&self, name: &VolumeName, dataset: &str) -> anyhow::Result<()> {
-        let needed = {
-            let known = self.known();
-            known.has_snapshots(dataset) || !known.clones_of(dataset).is_empty()
-        };
-        if !needed {
-            return self.remove(dataset);
-        }
-        let retired = self.names.retired(name);
-        self.change(Command::new("zfs").args(["rename", dataset, &retired]))?;
-        self.known_mut().retired.push(retired);
-        Ok(())
-    }
-
     /// The volume as its record is now.
     fn changed(&self, name: &VolumeName, record: VolumeRecord) -> Volume {
         if let Some(kept) = self.known_mut().volumes.get_mut(name) {
             kept.record = record.clone();
         }
-        self.volume(name, record)
+        Volume::new(&self.name, name, record)
     }
-
-    /// Destroys a dataset.
-    pub(super) fn remove(&self, dataset: &str) -> anyhow::Result<()> {
-        self.change_when_let(&destroy(dataset))
-    }
-
-    /// Runs what changes something that may be a device. One that was just closed may be looked at by udev for a moment, who
-    /// keeps it open: ZFS calls it busy until then.
-    fn change_when_let(&self, command: &Command) -> anyhow::Result<()> {
-        let change = || self.change(command.clone());
-        passing::wait(PASSING, change, |changed| {
-            changed.as_ref().is_err_and(is_busy)
-        })
-    }
-}
-
-/// Whether ZFS said so; its tools have one exit status for all.
-fn is_busy(error: &anyhow::Error) -> bool {
-    format!("{error:#}").contains("dataset is busy")
 }
