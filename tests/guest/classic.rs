@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 
+use crate::bed::{Bed, MIB};
 use crate::client::From;
-use crate::lvm::{Bed, MIB};
 use crate::support::home::VolumeGroup;
 use crate::support::until;
 

@@ -10,7 +10,7 @@ use crate::client::{Client, From};
 use crate::encryption::{CONTENT, LARGER, SIZE, WRONG};
 use crate::support::run;
 use crate::support::verbs::KEY;
-use crate::zfs::Tank;
+use crate::tank::Tank;
 
 /// What is written unencrypted, to be found by the same way of looking.
 const PUBLIC: &str = "what anybody may read who has the disk";
@@ -42,7 +42,7 @@ fn an_encrypted_dataset_lives_and_ends() {
     fs::write(target.join("content"), CONTENT).expect("there is room");
     run("sync", [] as [&str; 0]).expect("it can be synced");
     let look = ["-aohF", "-e", PUBLIC, "-e", CONTENT].map(OsStr::new);
-    let disk = tank.disk();
+    let disk = tank.disk("one");
     let readable = run("grep", look.into_iter().chain([disk.as_os_str()]));
     // Not earlier: what it wrote must not be written over.
     client.delete(&plain).expect("it is mounted nowhere");

@@ -18,7 +18,7 @@ use crate::client::{Client, From};
 use crate::support::home::{Ground, Home, VolumeGroup};
 use crate::support::verbs::{Form, KEY, Node};
 use crate::support::{run, skipped, takes_long, until};
-use crate::zfs::Tank;
+use crate::tank::Tank;
 
 pub(crate) const SIZE: Bytes = Bytes::MIB.times(64);
 pub(crate) const LARGER: Bytes = Bytes::MIB.times(128);

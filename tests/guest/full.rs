@@ -5,10 +5,11 @@ use std::io::ErrorKind;
 
 use tonic::Code;
 
+use crate::bed::{Bed, MIB};
+use crate::blocks::{ENDLESS, holds, write};
 use crate::client::{Client, From};
-use crate::lvm::{Bed, ENDLESS, MIB, holds, write};
 use crate::support::{run, until};
-use crate::zfs::Tank;
+use crate::tank::Tank;
 
 /// What is written before the snapshot.
 const EARLY: usize = 70 << 20;

@@ -1,107 +1,18 @@
 //! What goes wrong below LVM: a thin pool that fills, a disk that fails. It is told, and nothing that was acknowledged is
 //! lost.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::thread;
 
 use orlop::volume::Bytes;
 use tonic::Code;
 
-use crate::client::{Client, From};
-use crate::node::Node;
+use crate::bed::{Bed, MIB};
+use crate::blocks::{BLOCK, ENDLESS, holds, write, write_until_refused};
+use crate::client::From;
+use crate::failing::{FAILING, Failing};
 use crate::support::bare_disk::BareDisk;
 use crate::support::home::VolumeGroup;
 use crate::support::{run, skipped, takes_long, until};
-
-pub(crate) const MIB: u64 = 1 << 20;
-
-/// What is written and acknowledged at a time.
-const BLOCK: usize = 256 << 10;
-
-/// More of them than fit anywhere here.
-pub(crate) const ENDLESS: usize = 4096;
-
-/// A node with one pool in a volume group.
-pub(crate) struct Bed {
-    pub(crate) client: Client,
-    node: Node,
-    pub(crate) group: VolumeGroup,
-}
-
-impl Bed {
-    /// In a thin pool of 256 MiB, with more in the pools file.
-    pub(crate) fn thin(more: &str) -> Option<Self> {
-        let group = VolumeGroup::new(false)?;
-        let pool = [
-            "--type=thin-pool",
-            "--size=256m",
-            "--name=small",
-            &group.name,
-        ];
-        run("lvcreate", ["--quiet", "--yes"].iter().chain(&pool)).expect("there is room");
-        let lvm = format!(
-            "{{ volumeGroup: {}, thinPool: small, overcommitPercent: 1000{more} }}",
-            group.name
-        );
-        Some(Self::on(group, &lvm))
-    }
-
-    pub(crate) fn on(group: VolumeGroup, lvm: &str) -> Self {
-        let pools = tempfile::NamedTempFile::new().expect("a file can be made");
-        fs::write(&pools, format!("pools: [{{ name: pool, lvm: {lvm} }}]\n"))
-            .expect("it can be written");
-        let node = Node::start(&["--pools", &pools.path().display().to_string()]);
-        Self {
-            client: Client::of(&node),
-            node,
-            group,
-        }
-    }
-
-    pub(crate) fn create(&self, name: &str, mib: u64) -> String {
-        let created = self.client.create(name, mib * MIB, &[], &From::Nothing);
-        created.expect("there is room")
-    }
-
-    pub(crate) fn publish(&self, id: &str) -> PathBuf {
-        let [staging, target] = self.places(id);
-        let published = self.client.publish(id, &staging, &target);
-        published.expect("it is there");
-        target
-    }
-
-    pub(crate) fn unpublish(&self, id: &str) {
-        let [staging, target] = self.places(id);
-        let unpublished = self.client.unpublish(id, &staging, &target);
-        unpublished.expect("nobody uses it");
-    }
-
-    fn places(&self, id: &str) -> [PathBuf; 2] {
-        let name = id.replace('/', "-");
-        let dir = self.node.dir.path();
-        [dir.join(format!("{name}.staging")), dir.join(name)]
-    }
-
-    pub(crate) fn is_told(&self, reason: &str) -> bool {
-        let told = || self.client.storage_health().expect("the node answers");
-        until(|| told() == [reason])
-    }
-
-    pub(crate) fn is_well(&self) -> bool {
-        until(|| {
-            self.client
-                .storage_health()
-                .expect("the node answers")
-                .is_empty()
-        })
-    }
-
-    pub(crate) fn lv(&self, name: &str) -> String {
-        format!("{}/{name}", self.group.name)
-    }
-}
 
 #[test]
 #[ignore = "tests/machine runs it in a guest"]
@@ -313,78 +224,4 @@ fn a_disk_that_fails_is_told_and_what_is_on_others_goes_on() {
     assert!(recovered, "{:?}", bed.client.storage_health());
     assert!(kept, "it was acknowledged");
     assert_eq!(healthy, [""; 0], "it was checked");
-}
-
-pub(crate) const FAILING: &str = "/dev/mapper/failing";
-
-/// How many sectors of the disk below it begins at.
-const ASIDE: u64 = 2048;
-
-/// A disk that fails when it is told to.
-pub(crate) struct Failing {
-    table: String,
-    sectors: u64,
-}
-
-impl Failing {
-    pub(crate) fn on(device: &str) -> Self {
-        let size = run("blockdev", ["--getsz", device]).expect("it is a disk");
-        let size: u64 = size.trim().parse().expect("it is a number");
-        // Behind the beginning, where LVM would see its label on the disk itself too.
-        let sectors = size - ASIDE;
-        let table = format!("0 {sectors} linear {device} {ASIDE}");
-        run("dmsetup", ["create", "failing", "--table", &table]).expect("nobody uses it");
-        Self { table, sectors }
-    }
-
-    pub(crate) fn fail(&self) {
-        Self::load(&format!("0 {} error", self.sectors));
-    }
-
-    pub(crate) fn mend(&self) {
-        Self::load(&self.table);
-    }
-
-    fn load(table: &str) {
-        run("dmsetup", ["suspend", "--nolockfs", "--noflush", "failing"]).expect("it is there");
-        run("dmsetup", ["load", "failing", "--table", table]).expect("it is a table");
-        run("dmsetup", ["resume", "failing"]).expect("it is loaded");
-    }
-}
-
-impl Drop for Failing {
-    fn drop(&mut self) {
-        Self::load(&self.table);
-        if !until(|| run("dmsetup", ["remove", "failing"]).is_ok()) {
-            eprintln!("{FAILING} stays behind");
-        }
-    }
-}
-
-/// Writes blocks until one is refused: how many were acknowledged, and the refusal.
-fn write_until_refused(at: &Path) -> (usize, io::Error) {
-    for n in 0..ENDLESS {
-        if let Err(refused) = write(at, n) {
-            return (n, refused);
-        }
-    }
-    panic!("{} is never full", at.display());
-}
-
-/// Writes a block, and returns when it is durable.
-pub(crate) fn write(at: &Path, n: usize) -> io::Result<()> {
-    let mut file = File::create(at.join(n.to_string()))?;
-    file.write_all(&block(n))?;
-    file.sync_all()?;
-    File::open(at)?.sync_all()
-}
-
-pub(crate) fn holds(at: &Path, n: usize) -> bool {
-    fs::read(at.join(n.to_string())).is_ok_and(|content| content == block(n))
-}
-
-/// What is in a block: each is another.
-fn block(n: usize) -> Vec<u8> {
-    let line = format!("{n:>15}\n");
-    line.into_bytes().repeat(BLOCK / 16)
 }

@@ -1,5 +1,7 @@
 //! What needs a kernel with device-mapper, ZFS or project quotas: `tests/machine` runs it where there is one.
 
+mod bed;
+mod blocks;
 mod classic;
 mod client;
 mod container;
@@ -7,6 +9,7 @@ mod datasets;
 mod disk;
 mod docker;
 mod encryption;
+mod failing;
 mod figures;
 mod full;
 mod hidden;
@@ -30,5 +33,6 @@ mod secrecy;
 mod spread;
 #[path = "../support/mod.rs"]
 mod support;
+mod tank;
 mod wipe;
 mod zfs;

@@ -4,7 +4,7 @@ use std::slice::from_ref;
 
 use crate::client::From;
 use crate::support::run;
-use crate::zfs::Tank;
+use crate::tank::Tank;
 
 const SIZE: u64 = 16 << 20;
 

@@ -1,7 +1,9 @@
 //! A volume that is mirrored by LVM loses a disk and gets it back: its pod notices nothing, and people are told.
 
+use crate::bed::{Bed, MIB};
+use crate::blocks::{holds, write};
 use crate::client::From;
-use crate::lvm::{Bed, FAILING, Failing, MIB, holds, write};
+use crate::failing::{FAILING, Failing};
 use crate::support::bare_disk::BareDisk;
 use crate::support::home::VolumeGroup;
 use crate::support::{run, until};
