@@ -1,13 +1,15 @@
-//! Encrypted datasets: what only the key opens, with copies that share it, and before there is one.
+//! Encrypted volumes of ZFS: what only the key opens, with copies that share it, and before there is one.
 
 use std::ffi::OsStr;
 use std::fs;
+use std::path::PathBuf;
 
 use orlop::host::space;
 use orlop::names::ENCRYPTION_KEY;
 
 use crate::client::{Client, From};
 use crate::encryption::{CONTENT, LARGER, SIZE, WRONG};
+use crate::mapping::{devices, holds, mappings, size_of};
 use crate::support::run;
 use crate::support::verbs::KEY;
 use crate::tank::Tank;
@@ -137,4 +139,57 @@ fn copies_of_a_dataset_that_has_no_key_yet_get_their_own() {
     assert_eq!(read, [&*source, &*copies[0], &*copies[1]]);
     assert_eq!(left, 3, "of what they took the place of nothing is left");
     assert_eq!(tank.all(), [""; 0]);
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn an_encrypted_zvol_lives_and_ends() {
+    let Some(tank) = Tank::new("encryption") else {
+        return;
+    };
+    run("modprobe", ["dm_crypt"]).expect("the guest has it");
+    let mut client = Client::of(tank.node());
+    client.key = Some(KEY);
+    let [staging, target] = ["staging", "target"].map(|name| tank.place(name));
+    let class = [("encryption", "true"), ("layout", "device")];
+
+    let one = client.create("one", SIZE.0, &class, &From::Nothing);
+    let one = one.expect("there is room");
+    client.publish(&one, &staging, &target).expect("it is new");
+    fs::write(target.join("content"), CONTENT).expect("there is room");
+    run("sync", [] as [&str; 0]).expect("it can be synced");
+    let (device, raw) = devices();
+    let readable = [holds(&device, CONTENT), holds(&raw, CONTENT)];
+    // Without what the header takes.
+    assert_eq!(
+        client.grow(&one, LARGER.0).expect("there is room"),
+        LARGER.0
+    );
+    let grown = size_of(&device);
+    let snapshot = client.snapshot(&one, "snapshot").expect("it is there");
+    client
+        .unpublish(&one, &staging, &target)
+        .expect("nobody uses it");
+    client.delete(&one).expect("it is mounted nowhere");
+    let two = client.create("two", 2 * LARGER.0, &[], &From::Snapshot(&snapshot));
+    let two = two.expect("there is room");
+    client.key = Some(WRONG);
+    let wrong = client.publish(&two, &staging, &target);
+    client.key = Some(KEY);
+    client
+        .publish(&two, &staging, &target)
+        .expect("it is there");
+    let content = fs::read_to_string(target.join("content")).expect("it was restored");
+    client
+        .unpublish(&two, &staging, &target)
+        .expect("nobody uses it");
+    client.delete(&two).expect("it is mounted nowhere");
+    client.delete_snapshot(&snapshot).expect("nobody uses it");
+
+    assert_eq!(readable, [true, false]);
+    assert!(grown >= LARGER.0);
+    let wrong = wrong.expect_err("it is not the key");
+    assert_eq!(wrong.code(), tonic::Code::InvalidArgument, "{wrong}");
+    assert_eq!(content, CONTENT);
+    assert_eq!(mappings(), Vec::<PathBuf>::new());
 }

@@ -1,24 +1,20 @@
 //! Encrypted volumes: what only the key opens, through growth, copies, crashes and the end.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use orlop::config;
 use orlop::driver::mounts::StageSpec;
-use orlop::host::encryption::beneath;
 use orlop::host::gate::Gate;
 use orlop::host::space;
 use orlop::names::ENCRYPTION_KEY;
 use orlop::volume::{Bytes, Error, Filesystem, Secret, Use, Volume};
 use tempfile::TempDir;
 
-use crate::client::{Client, From};
-use crate::support::home::{Ground, Home, VolumeGroup};
-use crate::support::verbs::{Form, KEY, Node};
+use crate::mapping::{devices, holds, mappings, size_of};
+use crate::support::home::{Ground, Home};
+use crate::support::verbs::{Form, Node};
 use crate::support::{run, skipped, takes_long, until};
-use crate::tank::Tank;
 
 pub(crate) const SIZE: Bytes = Bytes::MIB.times(64);
 pub(crate) const LARGER: Bytes = Bytes::MIB.times(128);
@@ -67,183 +63,11 @@ fn the_first_staging_of_an_encrypted_image_survives_a_crash_anywhere() {
 
 #[test]
 #[ignore = "tests/machine runs it in a guest"]
-fn the_key_is_nowhere_but_in_the_kernel() {
-    let Some(mut bed) = Bed::new(Ground::Directory("ext4"), Form::image(Filesystem::Ext4)) else {
-        return;
-    };
-    drop(bed.node.take());
-    let pools = bed.desk.path().join("pools.yaml");
-    let place = bed.place.display();
-    let text = format!("pools: [{{ name: pool, directory: {{ path: {place} }} }}]\n");
-    fs::write(&pools, text).expect("the desk can be written");
-    let node = crate::node::Node::start(&[
-        "--log",
-        "trace",
-        "--pools",
-        pools.to_str().expect("it is text"),
-    ]);
-    let mut client = Client::of(&node);
-    let [staging, target] = ["staging", "target"].map(|name| bed.desk.path().join(name));
-    let class = [("encryption", "true"), ("layout", "image")];
-
-    let id = client
-        .create("one", SIZE.0, &class, &From::Nothing)
-        .expect("there is room");
-    let without = client.publish(&id, &staging, &target);
-    client.key = Some("too short");
-    let short = client.publish(&id, &staging, &target);
-    client.key = Some(KEY);
-    client
-        .publish(&id, &staging, &target)
-        .expect("it has the key");
-    let (device, raw) = devices();
-    let processes = holders(node.pid());
-    client
-        .unpublish(&id, &staging, &target)
-        .expect("nobody uses it");
-    client.delete(&id).expect("it is mounted nowhere");
-
-    for refused in [without, short] {
-        let told = refused.expect_err("it has no key");
-        assert_eq!(told.code(), tonic::Code::InvalidArgument);
-        assert!(told.message().contains(ENCRYPTION_KEY), "{told}");
-        assert!(!told.message().contains("too short"), "{told}");
-    }
-    assert!(node.log().contains("luksFormat"), "commands are logged");
-    assert!(!node.log().contains(KEY), "the log has it");
-    assert_eq!(processes, Vec::<PathBuf>::new());
-    assert_ne!(device, raw);
-    assert!(!holds(bed.home.path(&bed.place), KEY), "the disk has it");
-}
-
-#[test]
-#[ignore = "tests/machine runs it in a guest"]
-fn what_a_deleted_volume_leaves_on_the_disk_opens_no_more_with_its_key() {
-    let Some(group) = VolumeGroup::new(false) else {
-        return;
-    };
-    let desk = tempfile::tempdir().expect("a temporary directory can be made");
-    let pools = desk.path().join("pools.yaml");
-    let lvm = format!(
-        "pools: [{{ name: pool, lvm: {{ volumeGroup: {} }} }}]\n",
-        group.name
-    );
-    fs::write(&pools, lvm).expect("the desk can be written");
-    let node = crate::node::Node::start(&["--pools", pools.to_str().expect("it is text")]);
-    let mut client = Client::of(&node);
-    client.key = Some(KEY);
-    let [staging, target] = ["staging", "target"].map(|name| desk.path().join(name));
-    let class = [("encryption", "true"), ("wipe", "none")];
-    let created = client.create("one", SIZE.0, &class, &From::Nothing);
-    let id = created.expect("there is room");
-    client
-        .publish(&id, &staging, &target)
-        .expect("it has the key");
-    client
-        .unpublish(&id, &staging, &target)
-        .expect("nobody uses it");
-
-    let start = start_of(&group);
-    let before = opens(group.device(), start);
-    client.delete(&id).expect("it is mounted nowhere");
-    let after = opens(group.device(), start);
-
-    before.expect("it is the key");
-    let refused = after.expect_err("no key slot is left").to_string();
-    assert!(refused.contains("keyslot"), "{refused}");
-}
-
-/// Where on its disk the only volume of a group begins.
-pub(crate) fn start_of(group: &VolumeGroup) -> u64 {
-    let bytes = ["--noheadings", "--nosuffix", "--units=b"];
-    let ask = |tool: &str, field: &str, of: &str| {
-        let told = run(tool, bytes.iter().chain(&["--options", field, of]));
-        told.expect("it is there").trim().to_owned()
-    };
-    let number = |text: &str| text.parse::<u64>().expect("it is a number");
-    let area = ask("pvs", "pe_start", group.device());
-    let extent = ask("vgs", "vg_extent_size", &group.name);
-    let range = ask("lvs", "seg_pe_ranges", &group.name);
-    let first = range.split([':', '-']).nth(1).expect("it is on a disk");
-    number(&area) + number(first) * number(&extent)
-}
-
-/// Tries the key on what begins there.
-fn opens(disk: &str, start: u64) -> anyhow::Result<String> {
-    let offset = start.to_string();
-    // What was read there before is not what the volume wrote.
-    run("blockdev", ["--flushbufs", disk]).expect("it is a disk");
-    let show = ["--find", "--show", "--read-only", "--offset", &offset, disk];
-    let device = run("losetup", show).expect("there is a loop device");
-    let device = device.trim();
-    let open = format!(
-        "printf %s '{KEY}' | cryptsetup open --test-passphrase --type=luks2 --key-file=- {device}"
-    );
-    let opened = run("sh", ["-c", &open]);
-    run("losetup", ["--detach", device]).expect("nobody uses it");
-    opened
-}
-
-#[test]
-#[ignore = "tests/machine runs it in a guest"]
 fn the_first_staging_of_an_encrypted_dataset_survives_a_crash_anywhere() {
     if !takes_long() {
         return skipped("a first staging that is cut off at every step", LONG);
     }
     survives(Ground::Zfs, Form::TREE);
-}
-
-#[test]
-#[ignore = "tests/machine runs it in a guest"]
-fn an_encrypted_zvol_lives_and_ends() {
-    let Some(tank) = Tank::new("encryption") else {
-        return;
-    };
-    run("modprobe", ["dm_crypt"]).expect("the guest has it");
-    let mut client = Client::of(tank.node());
-    client.key = Some(KEY);
-    let [staging, target] = ["staging", "target"].map(|name| tank.place(name));
-    let class = [("encryption", "true"), ("layout", "device")];
-
-    let one = client.create("one", SIZE.0, &class, &From::Nothing);
-    let one = one.expect("there is room");
-    client.publish(&one, &staging, &target).expect("it is new");
-    fs::write(target.join("content"), CONTENT).expect("there is room");
-    run("sync", [] as [&str; 0]).expect("it can be synced");
-    let (device, raw) = devices();
-    let readable = [holds(&device, CONTENT), holds(&raw, CONTENT)];
-    // Without what the header takes.
-    assert_eq!(
-        client.grow(&one, LARGER.0).expect("there is room"),
-        LARGER.0
-    );
-    let grown = size_of(&device);
-    let snapshot = client.snapshot(&one, "snapshot").expect("it is there");
-    client
-        .unpublish(&one, &staging, &target)
-        .expect("nobody uses it");
-    client.delete(&one).expect("it is mounted nowhere");
-    let two = client.create("two", 2 * LARGER.0, &[], &From::Snapshot(&snapshot));
-    let two = two.expect("there is room");
-    client.key = Some(WRONG);
-    let wrong = client.publish(&two, &staging, &target);
-    client.key = Some(KEY);
-    client
-        .publish(&two, &staging, &target)
-        .expect("it is there");
-    let content = fs::read_to_string(target.join("content")).expect("it was restored");
-    client
-        .unpublish(&two, &staging, &target)
-        .expect("nobody uses it");
-    client.delete(&two).expect("it is mounted nowhere");
-    client.delete_snapshot(&snapshot).expect("nobody uses it");
-
-    assert_eq!(readable, [true, false]);
-    assert!(grown >= LARGER.0);
-    let wrong = wrong.expect_err("it is not the key");
-    assert_eq!(wrong.code(), tonic::Code::InvalidArgument, "{wrong}");
-    assert_eq!(content, CONTENT);
-    assert_eq!(mappings(), Vec::<PathBuf>::new());
 }
 
 /// A pool, and where its volumes are staged.
@@ -441,46 +265,4 @@ fn survives(ground: Ground, form: Form) {
         }
     }
     panic!("it never ends");
-}
-
-/// The one mapping that is open, and the device beneath it.
-fn devices() -> (PathBuf, PathBuf) {
-    let open = mappings();
-    assert_eq!(open.len(), 1, "{open:?}");
-    let mapping = fs::canonicalize(&open[0]).expect("udev made it");
-    let rdev = fs::metadata(&mapping).expect("it is a device").rdev();
-    let (below, _) = beneath(rdev).expect("it is a mapping");
-    (mapping, Path::new("/dev").join(below))
-}
-
-fn mappings() -> Vec<PathBuf> {
-    let nodes = fs::read_dir("/dev/mapper").expect("there is a device mapper");
-    nodes
-        .map(|node| node.expect("it can be read").path())
-        .filter(|path| {
-            let name = path.file_name().and_then(OsStr::to_str);
-            name.is_some_and(|name| name.starts_with("orlop-"))
-        })
-        .collect()
-}
-
-fn size_of(device: &Path) -> u64 {
-    let told = run("blockdev", [OsStr::new("--getsize64"), device.as_ref()]);
-    let told = told.expect("it is a device");
-    told.trim().parse().expect("it is a number")
-}
-
-/// Whether this text is somewhere in a file, a device, or the files of a directory.
-fn holds(place: &Path, text: &str) -> bool {
-    let options = ["-raqF", text].map(OsStr::new);
-    run("grep", options.into_iter().chain([place.as_ref()])).is_ok()
-}
-
-/// What of a process tells its arguments or its environment, and has the key in it; of the tools that it started too.
-fn holders(pid: u32) -> Vec<PathBuf> {
-    ["cmdline", "environ"]
-        .map(|file| PathBuf::from(format!("/proc/{pid}/{file}")))
-        .into_iter()
-        .filter(|path| holds(path, KEY))
-        .collect()
 }

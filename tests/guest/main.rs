@@ -16,6 +16,7 @@ mod hidden;
 mod kernel;
 mod lvm;
 mod many;
+mod mapping;
 #[path = "../support/node.rs"]
 mod node;
 #[path = "../docker/plugin.rs"]

@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::client::{Client, From};
 use crate::encryption::{LARGER, SIZE, WRONG};
+use crate::mapping;
 use crate::node::Node;
-use crate::support::home::Ground;
+use crate::support::home::{Ground, Home};
 use crate::support::run;
 use crate::support::verbs::KEY;
 
@@ -142,25 +143,26 @@ fn holds(content: &[u8], what: &[u8]) -> bool {
     content.windows(what.len()).any(|window| window == what)
 }
 
+/// A node that serves directories on an ext4, and where they are.
+fn directories(args: &[&str]) -> Option<(Home, PathBuf, Node)> {
+    run("modprobe", ["dm_crypt"]).expect("the guest has it");
+    let home = Ground::Directory("ext4").make()?;
+    let place = home.path("unused".as_ref()).join("pool");
+    let pools = tempfile::NamedTempFile::new().expect("a file can be made");
+    fs::write(&pools, home.pools("pool", &place)).expect("it can be written");
+    let pools = pools.path().display().to_string();
+    let node = Node::start(&[args, &["--pools", &pools]].concat());
+    Some((home, place, node))
+}
+
 #[test]
 #[ignore = "tests/machine runs it in a guest"]
 fn a_wrong_key_leaves_every_byte_of_the_header() {
-    run("modprobe", ["dm_crypt"]).expect("the guest has it");
-    let Some(home) = Ground::Directory("ext4").make() else {
+    let Some((_home, place, node)) = directories(&[]) else {
         return;
     };
-    let desk = tempfile::tempdir().expect("a temporary directory can be made");
-    let (pools, place) = (
-        desk.path().join("pools.yaml"),
-        home.path(desk.path()).join("pool"),
-    );
-    fs::write(&pools, home.pools("pool", &place)).expect("there is room");
-    let node = Node::start(&["--pools", &pools.display().to_string()]);
     let mut client = Client::of(&node);
-    let (staging, target) = (
-        node.dir.path().join("staging"),
-        node.dir.path().join("target"),
-    );
+    let [staging, target] = ["staging", "target"].map(|name| node.dir.path().join(name));
     let class = [("encryption", "true"), ("layout", "image")];
     let id = client.create("one", SIZE.0, &class, &From::Nothing);
     let id = id.expect("there is room");
@@ -202,4 +204,53 @@ fn a_wrong_key_leaves_every_byte_of_the_header() {
     assert!(before.starts_with(b"LUKS") && before.len() as u64 == HEADER.0);
     assert!(after.iter().all(|header| *header == before));
     assert_eq!(kept.expect("it was written"), "kept");
+}
+
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn the_key_is_nowhere_but_in_the_kernel() {
+    let Some((home, place, node)) = directories(&["--log", "trace"]) else {
+        return;
+    };
+    let mut client = Client::of(&node);
+    let [staging, target] = ["staging", "target"].map(|name| node.dir.path().join(name));
+    let class = [("encryption", "true"), ("layout", "image")];
+
+    let id = client
+        .create("one", SIZE.0, &class, &From::Nothing)
+        .expect("there is room");
+    let without = client.publish(&id, &staging, &target);
+    client.key = Some("too short");
+    let short = client.publish(&id, &staging, &target);
+    client.key = Some(KEY);
+    client
+        .publish(&id, &staging, &target)
+        .expect("it has the key");
+    let (device, raw) = mapping::devices();
+    let processes = holders(node.pid());
+    client
+        .unpublish(&id, &staging, &target)
+        .expect("nobody uses it");
+    client.delete(&id).expect("it is mounted nowhere");
+
+    for refused in [without, short] {
+        let told = refused.expect_err("it has no key");
+        assert_eq!(told.code(), tonic::Code::InvalidArgument);
+        assert!(told.message().contains(ENCRYPTION_KEY), "{told}");
+        assert!(!told.message().contains("too short"), "{told}");
+    }
+    assert!(node.log().contains("luksFormat"), "commands are logged");
+    assert!(!node.log().contains(KEY), "the log has it");
+    assert_eq!(processes, Vec::<PathBuf>::new());
+    assert_ne!(device, raw);
+    assert!(!mapping::holds(home.path(&place), KEY), "the disk has it");
+}
+
+/// What of a process tells its arguments or its environment, and has the key in it; of the tools that it started too.
+fn holders(pid: u32) -> Vec<PathBuf> {
+    ["cmdline", "environ"]
+        .map(|file| PathBuf::from(format!("/proc/{pid}/{file}")))
+        .into_iter()
+        .filter(|path| mapping::holds(path, KEY))
+        .collect()
 }

@@ -8,12 +8,16 @@ use orlop::config;
 use orlop::host::gate::Gate;
 use orlop::volume::{Bytes, Volume};
 
-use crate::encryption::start_of;
+use crate::bed::Bed;
+use crate::client::From;
 use crate::support::home::{Home, VolumeGroup};
-use crate::support::verbs::{Form, Node, wishes};
+use crate::support::verbs::{Form, KEY, Node, wishes};
 use crate::support::{run, until};
 
 const SIZE: Bytes = Bytes::MIB.times(8);
+
+/// As large as one with the header of encryption has to be.
+const ENCRYPTED: Bytes = Bytes::MIB.times(64);
 
 /// What is written over all of a volume.
 const CONTENT: &[u8; 16] = b"what was in here";
@@ -68,6 +72,33 @@ fn a_deleted_volume_leaves_what_its_class_says_on_the_disk() {
     }
 }
 
+#[test]
+#[ignore = "tests/machine runs it in a guest"]
+fn what_a_deleted_volume_leaves_on_the_disk_opens_no_more_with_its_key() {
+    let Some(group) = VolumeGroup::new(false) else {
+        return;
+    };
+    let lvm = format!("{{ volumeGroup: {} }}", group.name);
+    let mut bed = Bed::on(group, &lvm);
+    bed.client.key = Some(KEY);
+    let class = [("encryption", "true"), ("wipe", "none")];
+    let created = bed
+        .client
+        .create("one", ENCRYPTED.0, &class, &From::Nothing);
+    let id = created.expect("there is room");
+    bed.publish(&id);
+    bed.unpublish(&id);
+
+    let start = start_of(&bed.group);
+    let before = opens(bed.group.device(), start);
+    bed.client.delete(&id).expect("it is mounted nowhere");
+    let after = opens(bed.group.device(), start);
+
+    before.expect("it is the key");
+    let refused = after.expect_err("no key slot is left").to_string();
+    assert!(refused.contains("keyslot"), "{refused}");
+}
+
 /// Writes the content over all of the volume.
 fn fill(group: &str, volume: &Volume) {
     let lv = format!("{group}/v-{}", volume.id.name);
@@ -101,4 +132,35 @@ fn count(content: &[u8]) -> usize {
         .chunks(CONTENT.len())
         .filter(|chunk| chunk == CONTENT)
         .count()
+}
+
+/// Where on its disk the only volume of a group begins.
+fn start_of(group: &VolumeGroup) -> u64 {
+    let bytes = ["--noheadings", "--nosuffix", "--units=b"];
+    let ask = |tool: &str, field: &str, of: &str| {
+        let told = run(tool, bytes.iter().chain(&["--options", field, of]));
+        told.expect("it is there").trim().to_owned()
+    };
+    let number = |text: &str| text.parse::<u64>().expect("it is a number");
+    let area = ask("pvs", "pe_start", group.device());
+    let extent = ask("vgs", "vg_extent_size", &group.name);
+    let range = ask("lvs", "seg_pe_ranges", &group.name);
+    let first = range.split([':', '-']).nth(1).expect("it is on a disk");
+    number(&area) + number(first) * number(&extent)
+}
+
+/// Tries the key on what begins there.
+fn opens(disk: &str, start: u64) -> anyhow::Result<String> {
+    let offset = start.to_string();
+    // What was read there before is not what the volume wrote.
+    run("blockdev", ["--flushbufs", disk]).expect("it is a disk");
+    let show = ["--find", "--show", "--read-only", "--offset", &offset, disk];
+    let device = run("losetup", show).expect("there is a loop device");
+    let device = device.trim();
+    let open = format!(
+        "printf %s '{KEY}' | cryptsetup open --test-passphrase --type=luks2 --key-file=- {device}"
+    );
+    let opened = run("sh", ["-c", &open]);
+    run("losetup", ["--detach", device]).expect("nobody uses it");
+    opened
 }
