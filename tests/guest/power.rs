@@ -1,34 +1,21 @@
 //! Two halves of one trial: a mixed load that a power cut ends at any moment, and what must be there after it.
 //! `tests/machine/power.rs` cuts the power between them, and tells the second what the first was told.
 
+mod bench;
+mod steps;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use crate::client::{Client, From};
-use crate::node::Node;
-use crate::support::{run, tell, until};
+use crate::support::tell;
+use bench::Bench;
+use steps::{Held, LARGER, LIFE, ROWS, SIZE, Step};
 
-const MIB: u64 = 1 << 20;
-const SIZE: u64 = 32 * MIB;
-const LARGER: u64 = 48 * MIB;
-/// How many rows one step writes, each of them synced.
-const ROWS: usize = 5;
 /// How many steps a lane takes at the most; the power goes long before.
 const ENOUGH: usize = 1000;
-
-const POOLS: &str = "\
-pools:
-  - name: thin
-    lvm: { volumeGroup: cut, thinPool: thin-0 }
-  - name: thick
-    lvm: { volumeGroup: cut }
-  - name: tank
-    zfs: { dataset: tank/orlop }
-  - name: tree
-    directory: { path: /mnt/orlop }
-";
 
 /// Whose volumes live on which pool, as what.
 const LANES: [Lane; 5] = [
@@ -44,44 +31,6 @@ const LANES: [Lane; 5] = [
 struct Lane {
     pool: &'static str,
     parameters: &'static [(&'static str, &'static str)],
-}
-
-/// One step of that life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Create,
-    Publish,
-    Write,
-    Grow,
-    Snapshot,
-    WriteMore,
-    Restore,
-    Unpublish,
-    Delete,
-    DeleteRestored,
-    DeleteSnapshot,
-}
-
-const LIFE: [Step; 11] = [
-    Step::Create,
-    Step::Publish,
-    Step::Write,
-    Step::Grow,
-    Step::Snapshot,
-    Step::WriteMore,
-    Step::Restore,
-    Step::Unpublish,
-    Step::Delete,
-    Step::DeleteRestored,
-    Step::DeleteSnapshot,
-];
-
-/// What there is of a lane after some of its steps; of what was written, the rows that were synced.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Held {
-    volume: Option<(u64, usize)>,
-    snapshot: Option<usize>,
-    restored: Option<usize>,
 }
 
 impl Lane {
@@ -198,41 +147,6 @@ impl Life<'_> {
     }
 }
 
-impl Held {
-    /// What there must be after this many steps.
-    fn after(steps: usize) -> Self {
-        let mut held = Self::default();
-        for step in LIFE.iter().take(steps % LIFE.len()) {
-            match step {
-                Step::Create => held.volume = Some((SIZE, 0)),
-                Step::Write => held.volume = Some((SIZE, ROWS)),
-                Step::Grow => held.volume = Some((LARGER, ROWS)),
-                Step::WriteMore => held.volume = Some((LARGER, 2 * ROWS)),
-                Step::Snapshot => held.snapshot = Some(ROWS),
-                Step::Restore => held.restored = held.snapshot,
-                Step::Delete => held.volume = None,
-                Step::DeleteRestored => held.restored = None,
-                Step::DeleteSnapshot => held.snapshot = None,
-                Step::Publish | Step::Unpublish => {}
-            }
-        }
-        held
-    }
-
-    /// Whether this is `after` but for rows that are being written: some of them can be there.
-    fn is(&self, before: &Self, after: &Self) -> bool {
-        let rows_between = |seen: usize| {
-            let rows = |held: &Self| held.volume.map_or(0, |(_, rows)| rows);
-            (rows(before)..=rows(after)).contains(&seen)
-        };
-        let volume = match (self.volume, after.volume) {
-            (Some((size, rows)), Some((wanted, _))) => size == wanted && rows_between(rows),
-            (seen, wanted) => seen == wanted,
-        };
-        volume && self.snapshot == after.snapshot && self.restored == after.restored
-    }
-}
-
 /// Works until the power goes, and says after each step whose it was and the number of it.
 #[test]
 #[ignore = "half of a trial of tests/machine"]
@@ -308,86 +222,6 @@ fn check() {
         "nobody made {volumes:?} {snapshots:?}"
     );
     cut.assert_empty();
-}
-
-/// The machine of both halves: the disks as the cut left them, and a node that serves them.
-struct Bench {
-    node: Node,
-}
-
-impl Bench {
-    /// Makes what the first boot finds blank, brings up what a later one finds, and starts the node.
-    fn set_up() -> Self {
-        run("modprobe", ["-a", "dm_thin_pool", "dm_snapshot", "zfs"]).expect("the guest has them");
-        let disk = |serial: &str| {
-            let link = Path::new("/dev/disk/serial").join(serial);
-            let node = fs::canonicalize(link).expect("the guest has the disk");
-            node.display().to_string()
-        };
-        let (group, tank, tree) = (disk("test1"), disk("test2"), disk("test3"));
-        if run("vgs", ["cut"]).is_err() {
-            run("vgcreate", ["--quiet", "--yes", "cut", &group]).expect("it is blank");
-            let pool = ["--type=thin-pool", "--size=400m", "--name=thin-0"];
-            run("lvcreate", pool.iter().chain(&["--yes", "cut"])).expect("there is room");
-        }
-        if run("zpool", ["import", "-d", "/dev", "-N", "tank"]).is_err() {
-            run("zpool", ["create", "-O", "mountpoint=none", "tank", &tank]).expect("it is blank");
-            run("zfs", ["create", "tank/orlop"]).expect("it is new");
-        }
-        fs::create_dir_all("/mnt").expect("the root can be written");
-        if mount_tree(&tree).is_err() {
-            run("mkfs.xfs", ["-q", &tree]).expect("it is blank");
-            mount_tree(&tree).expect("it was just made");
-            fs::create_dir("/mnt/orlop").expect("it is new");
-            run("sync", [""; 0]).expect("it can be written");
-        }
-        let file = Path::new("/run/pools.yaml");
-        fs::write(file, POOLS).expect("it can be written");
-        let node = Node::start(&["--log", "warn", "--pools", "/run/pools.yaml"]);
-        Self { node }
-    }
-
-    /// Nothing is left of what was deleted: no logical volume, dataset, mapping, project.
-    fn assert_empty(&self) {
-        let left = || {
-            let lvs = run("lvs", ["--noheadings", "-o", "lv_name", "cut"]);
-            let lvs = lvs.expect("it is there");
-            let ours = lvs.lines().map(str::trim).filter(|lv| *lv != "thin-0");
-            let datasets = run(
-                "zfs",
-                ["list", "-Hr", "-t", "all", "-o", "name", "tank/orlop"],
-            );
-            let datasets = datasets.expect("it is there");
-            let ours = ours.chain(datasets.lines().skip(1));
-            let projects = run("xfs_quota", ["-x", "-c", "report -p -n -N -b -i", "/mnt"]);
-            let projects = projects.expect("quotas are on");
-            let others = projects.lines().filter(|line| {
-                let mut words = line.split_whitespace();
-                words.next().is_some_and(|project| project != "#0")
-                    && words.any(|figure| figure.parse::<u64>().is_ok_and(|figure| figure > 0))
-            });
-            let mut left: Vec<_> = ours.chain(others).map(str::to_owned).collect();
-            for part in ["volumes", "snapshots", "making", "trash"] {
-                let entries = fs::read_dir(Path::new("/mnt/orlop").join(part));
-                let entries = entries.expect("the pool is there").flatten();
-                left.extend(entries.map(|entry| entry.path().display().to_string()));
-            }
-            left
-        };
-        // What is deleted is gone at once, and removed a little later.
-        let gone = until(|| left().is_empty());
-        assert!(gone, "left: {:?}\n{}", left(), self.node.log());
-        let mapped = run("dmsetup", ["ls"]).expect("the device mapper answers");
-        let others: Vec<_> = mapped
-            .lines()
-            .filter(|line| !line.starts_with("cut-thin--0"))
-            .collect();
-        assert!(others.is_empty(), "still mapped: {others:?}");
-    }
-}
-
-fn mount_tree(disk: &str) -> anyhow::Result<()> {
-    run("mount", ["-t", "xfs", "-o", "prjquota", disk, "/mnt"]).map(drop)
 }
 
 /// Writes rows, each of them synced with all that makes it found again.

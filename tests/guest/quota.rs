@@ -1,58 +1,24 @@
 //! The sizes of directory trees, which project quotas of XFS and ext4 hold them to.
 
+mod place;
+mod projects;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use orlop::config;
-use orlop::host::gate::Gate;
-use orlop::host::progress::Progress;
-use orlop::host::quota::{self, Limit, Usage};
-use orlop::host::{Host, space};
-use orlop::pool::{self, Origin};
-use orlop::volume::{Bytes, Record, SnapshotRecord, VolumeRecord};
+use orlop::host::space;
+use orlop::volume::Bytes;
 use tonic::Code;
 
-use crate::client::{Client, From};
-use crate::disk::Disk;
-use crate::node::Node;
+use crate::client::From;
 use crate::support::run;
-
-const MIB: u64 = 1 << 20;
-
-/// How long to wait for what the kernel does when it likes, such as counting what was removed.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A filesystem with project quotas.
-struct Form {
-    kind: &'static str,
-    make: &'static [&'static str],
-    /// What a write beyond a limit is answered with.
-    full: &'static str,
-}
-
-const XFS: Form = Form {
-    kind: "xfs",
-    make: &[],
-    full: "No space left on device",
+use place::{AS_A_CONTAINER, ENFORCED, EXT4, Form, MIB, Place, XFS, fill, known, until};
+use projects::{
+    a_crash_leaves_no_project_without_its_tree, a_deleted_tree_leaves_no_project,
+    a_project_of_the_pool_itself_stays, an_id_in_use_is_not_given_again,
 };
-
-const EXT4: Form = Form {
-    kind: "ext4",
-    make: &["-Oquota,project", "-Equotatype=prjquota"],
-    full: "Disk quota exceeded",
-};
-
-/// What takes from a process the right to pass over the limits of ext4.
-const AS_A_CONTAINER: &str = "--bounding-set=-sys_resource";
-
-/// How it is mounted so that limits hold.
-const ENFORCED: &str = "prjquota";
 
 macro_rules! on_both {
     ($($claim:ident)*) => {
@@ -77,60 +43,6 @@ on_both! {
     a_project_of_the_pool_itself_stays
     a_filesystem_mounted_without_enforcement_is_noticed
     a_crash_leaves_no_project_without_its_tree
-}
-
-/// A node with one pool on a disk of its own.
-struct Place {
-    client: Client,
-    node: Node,
-    disk: Disk,
-}
-
-impl Place {
-    fn new(form: &Form) -> Option<Self> {
-        Disk::new(form.kind, form.make, ENFORCED).map(Self::on)
-    }
-
-    fn on(disk: Disk) -> Self {
-        let node = Node::start(&["--pools", &disk.pools().display().to_string()]);
-        let client = Client::of(&node);
-        Self { client, node, disk }
-    }
-
-    /// Creates a volume of a class that asks for the enforcement of its size.
-    fn create(&self, name: &str, mib: u64, from: &From<'_>) -> String {
-        let created = self
-            .client
-            .create(name, mib * MIB, &[("requireQuota", "true")], from);
-        created.expect("its size can be enforced")
-    }
-
-    /// Mounts the disk again with these options, while the node is stopped.
-    fn remount(&mut self, options: &str) {
-        self.node.stop();
-        self.disk.unmount().expect("nobody uses it");
-        self.disk.mount(options);
-        self.node.start_again();
-        self.client = Client::of(&self.node);
-    }
-
-    fn data(&self, id: &str) -> PathBuf {
-        let name = id.strip_prefix("default/").expect("it is of that pool");
-        self.disk.pool().join("volumes").join(name).join("data")
-    }
-
-    fn project(&self, id: &str) -> Option<u32> {
-        let record = self.data(id).with_file_name(VolumeRecord::FILE);
-        let text = fs::read(record).expect("it has a record");
-        VolumeRecord::from_text(&text)
-            .expect("it can be read")
-            .project
-    }
-
-    fn usage(&self, id: &str) -> Usage {
-        let project = self.project(id).expect("it has a project");
-        usage_of(&self.disk.path(), project)
-    }
 }
 
 fn a_tree_holds_no_more_than_its_size(form: &Form) {
@@ -314,77 +226,6 @@ fn every_entry_of_a_tree_counts(form: &Form) {
     assert_eq!(place.usage(&id).inodes, 12);
 }
 
-fn a_deleted_tree_leaves_no_project(form: &Form) {
-    let Some(place) = Place::new(form) else {
-        return;
-    };
-    let source = place.create("source", 16, &From::Nothing);
-    fill(&place.data(&source).join("file"), 4).expect("there is room");
-    let snapshot = place
-        .client
-        .snapshot(&source, "snapshot")
-        .expect("there is room");
-    let clone = place.create("clone", 16, &From::Volume(&source));
-    let before = known(&place.disk.path()).len();
-
-    place.client.delete(&source).expect("it is mounted nowhere");
-    place.client.delete(&clone).expect("it is mounted nowhere");
-    place
-        .client
-        .delete_snapshot(&snapshot)
-        .expect("it is there");
-
-    assert_eq!(before, 3);
-    until(
-        || known(&place.disk.path()).is_empty(),
-        "the projects are forgotten",
-    );
-}
-
-fn an_id_in_use_is_not_given_again(form: &Form) {
-    let Some(disk) = Disk::new(form.kind, form.make, ENFORCED) else {
-        return;
-    };
-    let gate = Gate::open();
-    let folder = |name: &str| {
-        fs::create_dir(disk.path().join(name)).expect("it is new");
-        File::open(disk.path().join(name)).expect("it is there")
-    };
-    let [counted, limited] = [*quota::IDS.start(), *quota::IDS.end() - 1];
-    let first = quota::assign_among(&gate, folder("first").as_fd(), [counted]);
-    quota::set_limit(&gate, folder("second").as_fd(), limited, Some(bytes(MIB)))
-        .expect("it can be limited");
-
-    let next = quota::assign_among(&gate, folder("third").as_fd(), [counted, limited, 7]);
-    let none = quota::assign_among(&gate, folder("fourth").as_fd(), [counted, limited, 7]);
-
-    assert_eq!(first.expect("it is free"), counted);
-    assert_eq!(next.expect("one is free"), 7);
-    assert!(none.is_err_and(|error| error.to_string().contains("no free project id")));
-}
-
-fn a_project_of_the_pool_itself_stays(form: &Form) {
-    const OURS: u32 = 42;
-    let Some(disk) = Disk::new(form.kind, form.make, ENFORCED) else {
-        return;
-    };
-    disk.pools();
-    let (gate, pool) = (Gate::open(), File::open(disk.pool()).expect("it was made"));
-    quota::assign_among(&gate, pool.as_fd(), [OURS]).expect("it is free");
-    quota::set_limit(&gate, pool.as_fd(), OURS, Some(bytes(256 * MIB))).expect("it can be limited");
-    let place = Place::on(disk);
-
-    let id = place.create("guest", 16, &From::Nothing);
-    let refused = fill(&place.data(&id).join("beyond"), 24);
-    place.client.delete(&id).expect("it is mounted nowhere");
-
-    refused.expect_err("it has a limit of its own");
-    assert_eq!(
-        usage_of(&place.disk.path(), OURS).limit,
-        Some(Bytes(256 * MIB))
-    );
-}
-
 fn a_filesystem_mounted_without_enforcement_is_noticed(form: &Form) {
     let Some(mut place) = Place::new(form) else {
         return;
@@ -432,144 +273,4 @@ fn a_filesystem_mounted_without_enforcement_is_noticed(form: &Form) {
         || known(&place.disk.path()) == left,
         "what was deleted is forgotten",
     );
-}
-
-/// Cuts the life of a volume off after each of its changes, and looks at what the next process makes of it.
-fn a_crash_leaves_no_project_without_its_tree(form: &Form) {
-    let Some(disk) = Disk::new(form.kind, form.make, ENFORCED) else {
-        return;
-    };
-    let config = config::Pools::read(&disk.pools())
-        .expect("it was just written")
-        .pools
-        .remove(0);
-    let pool = |gate: Gate| pool::open(&config, &Host::new(gate));
-    let record = |size: u64| VolumeRecord::from_text(text_of(size).as_bytes()).expect("it is one");
-    let (name, progress) = ("v".parse().expect("a name"), Progress::default());
-    let source = pool(Gate::open()).and_then(|pool| {
-        let made = pool.create(&"source".parse()?, record(8 * MIB), None, &progress)?;
-        fill(&disk.pool().join("volumes/source/data/file"), 1)?;
-        Ok(made)
-    });
-    let source = source.expect("nothing is cut off");
-
-    for changes in 0.. {
-        let gate = Gate::cut_after(changes);
-        let life = || -> Result<()> {
-            let pool = pool(gate.clone())?;
-            let origin = Origin::Volume(source.clone(), None);
-            let volume = pool.create(&name, record(8 * MIB), Some(&origin), &progress)?;
-            let volume = pool.grow(&volume, Bytes(16 * MIB), None)?;
-            let taken = SnapshotRecord::new("s", &volume);
-            let snapshot = pool.snapshot(&volume, &"s".parse()?, taken, None, &progress)?;
-            pool.delete(&volume)?;
-            Ok(pool.delete_snapshot(&snapshot)?)
-        };
-        let lived = life();
-
-        let pool = pool(Gate::open()).expect("it can be opened after any crash");
-        let swept = || {
-            ["making", "trash"]
-                .iter()
-                .all(|part| is_empty(&disk.pool().join(part)))
-        };
-        until(swept, "what was left is swept");
-        let (found, snapshot) = (
-            pool.find(&name).expect("it can be asked for"),
-            pool.find_snapshot(&"s".parse().expect("a name"))
-                .expect("it can be asked for"),
-        );
-        if let Some(volume) = &found {
-            let project = volume.record.project.expect("it has one");
-            let limit = usage_of(&disk.path(), project).limit;
-            assert!(
-                limit >= Some(volume.record.size),
-                "after {changes} changes: {limit:?}"
-            );
-        }
-        let records = [Some(&source), found.as_ref()].into_iter().flatten();
-        let projects = records.map(|volume| volume.record.project);
-        let projects = projects.chain(snapshot.as_ref().map(|snapshot| snapshot.record.project));
-        let projects: BTreeSet<_> = projects
-            .map(|project| project.expect("it has one"))
-            .collect();
-        until(
-            || known(&disk.path()) == projects,
-            "no other project is known",
-        );
-
-        if let Some(volume) = &found {
-            pool.delete(volume).expect("it is there");
-        }
-        if let Some(snapshot) = &snapshot {
-            pool.delete_snapshot(snapshot).expect("it is there");
-        }
-        if !gate.was_cut() {
-            lived.expect("nothing was cut off");
-            assert!(
-                changes > 20,
-                "only {changes} changes: were some not announced?"
-            );
-            return;
-        }
-    }
-}
-
-/// Writes so much into a new file, as somebody without the privileges that lift the limits of ext4.
-fn fill(file: &Path, mib: u64) -> Result<()> {
-    let into = format!("of={}", file.display());
-    let count = format!("count={mib}");
-    let writer = [
-        AS_A_CONTAINER,
-        "dd",
-        "if=/dev/urandom",
-        &into,
-        "bs=1M",
-        &count,
-        "conv=fsync",
-    ];
-    run("setpriv", writer).map(drop)
-}
-
-fn bytes(bytes: u64) -> Limit {
-    Limit {
-        bytes: Bytes(bytes),
-        inodes: None,
-    }
-}
-
-fn usage_of(disk: &Path, project: u32) -> Usage {
-    let disk = File::open(disk).expect("it is mounted");
-    quota::usage(disk.as_fd(), project).expect("it is counted")
-}
-
-/// The ids that the kernel knows something of.
-fn known(disk: &Path) -> BTreeSet<u32> {
-    let disk = File::open(disk).expect("it is mounted");
-    let projects = quota::projects(disk.as_fd()).expect("they are counted");
-    projects.into_iter().map(|(id, _)| id).collect()
-}
-
-fn is_empty(folder: &Path) -> bool {
-    fs::read_dir(folder)
-        .expect("the pool is there")
-        .next()
-        .is_none()
-}
-
-fn until(claim: impl Fn() -> bool, what: &str) {
-    let started = Instant::now();
-    while !claim() {
-        assert!(
-            started.elapsed() < PATIENCE,
-            "in {PATIENCE:?} it never was so that {what}"
-        );
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn text_of(size: u64) -> String {
-    format!(
-        r#"{{ "version": 1, "csiName": "v", "size": {size}, "access": "mount", "layout": "tree", "created": "2026-01-01T00:00:00Z" }}"#
-    )
 }
