@@ -5,7 +5,57 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{Person, finding, orlop, support, with_mounts};
+use serde_json::Value;
+
+use crate::mounted::with_mounts;
+use crate::person::{Person, orlop};
+use crate::support;
+
+#[test]
+fn the_doctor_looks_at_a_node_and_its_pools() {
+    let person = Person::new(&[]);
+
+    let table = person.tries("doctor");
+    let findings = person.tries("doctor --json").json();
+
+    assert_eq!(table.rows()[0], ["STATUS", "CHECK", "FOUND"]);
+    for check in ["kernel", "openat2", "CAP_SYS_ADMIN", "mkfs.xfs", "kubelet"] {
+        assert!(finding(&findings, check).is_some(), "{check}: {findings}");
+    }
+    let status = |check| finding(&findings, check).map(|found| found["status"].clone());
+    assert_eq!(status("socket"), Some("ok".into()));
+    assert_eq!(status("pool default"), Some("ok".into()));
+    assert_eq!(status("pool default: sizes of trees"), Some("warn".into()));
+    assert!(status("pool default: FICLONE").is_some());
+}
+
+#[test]
+fn the_doctor_works_without_a_node_and_makes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let doctor = |pools: [&str; 2]| {
+        let socket = at("missing.sock");
+        let fixed = ["doctor", "-o", "json", "--endpoint", &socket];
+        orlop(
+            fixed.into_iter().chain(pools).map(str::to_owned),
+            dir.path(),
+        )
+    };
+    let pools = at("pools.yaml");
+    let gone = "pools:\n  - { name: gone, directory: { path: /nowhere } }\n";
+    fs::write(&pools, gone).expect("the directory can be written");
+
+    let embedded = doctor(["--data", &at("data")]).json();
+    let missing = doctor(["--pools", &pools]);
+
+    let status = |findings: &Value, check| finding(findings, check).map(|it| it["status"].clone());
+    assert_eq!(status(&embedded, "socket"), Some("warn".into()));
+    assert_eq!(status(&embedded, "pool default"), Some("ok".into()));
+    assert!(!dir.path().join("data").exists());
+    assert_eq!(status(&missing.json(), "pool gone"), Some("bad".into()));
+    assert_eq!(missing.code, 1);
+    assert_eq!(missing.err.lines().count(), 1);
+}
 
 #[test]
 fn the_doctor_tells_what_no_record_explains_and_how_bad_it_is() {
@@ -225,4 +275,9 @@ fn sorted(lines: &str) -> String {
     let mut lines: Vec<_> = lines.lines().collect();
     lines.sort_unstable();
     lines.join("\n") + "\n"
+}
+
+fn finding<'a>(findings: &'a Value, check: &str) -> Option<&'a Value> {
+    let all = findings.as_array().expect("a list");
+    all.iter().find(|finding| finding["check"] == check)
 }
