@@ -1,152 +1,24 @@
 //! Serves a driver of its own over a socket, and looks at what its clients and the kubelet get to see.
 
+#[path = "serve/registration.rs"]
+mod registration;
+#[path = "serve/served.rs"]
+mod served;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
-use orlop::csi::endpoint::Endpoint;
-use orlop::csi::proto::identity_client::IdentityClient;
-use orlop::csi::proto::identity_server::{Identity, IdentityServer};
+use orlop::csi::proto::pluginregistration::InfoRequest;
 use orlop::csi::proto::pluginregistration::registration_client::RegistrationClient;
-use orlop::csi::proto::pluginregistration::{InfoRequest, RegistrationStatus};
 use orlop::csi::proto::{
-    GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest,
-    GetPluginInfoResponse, ProbeRequest, ProbeResponse,
+    GetPluginCapabilitiesRequest, GetPluginInfoRequest, ProbeRequest, ProbeResponse,
 };
 use orlop::csi::socket::Socket;
-use orlop::csi::{self, registration};
-use orlop::telemetry::metrics::Metrics;
-use tempfile::TempDir;
-use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A driver whose Probe takes as long as the test likes.
-#[derive(Clone)]
-struct Slow {
-    entered: Arc<Semaphore>,
-    released: Arc<Semaphore>,
-}
-
-#[tonic::async_trait]
-impl Identity for Slow {
-    async fn get_plugin_info(
-        &self,
-        _: Request<GetPluginInfoRequest>,
-    ) -> Result<Response<GetPluginInfoResponse>, Status> {
-        Ok(Response::new(GetPluginInfoResponse::default()))
-    }
-
-    async fn get_plugin_capabilities(
-        &self,
-        _: Request<GetPluginCapabilitiesRequest>,
-    ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
-        Err(Status::internal("the disk is on fire"))
-    }
-
-    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
-        self.entered.add_permits(1);
-        let _released = self.released.acquire().await;
-        Ok(Response::new(ProbeResponse::default()))
-    }
-}
-
-struct Served {
-    directory: TempDir,
-    endpoint: Endpoint,
-    driver: Slow,
-    metrics: Arc<Metrics>,
-    shutdown: CancellationToken,
-    server: JoinHandle<Result<()>>,
-}
-
-impl Served {
-    fn start(drain_limit: Duration) -> Self {
-        let directory = tempfile::tempdir().expect("a directory can be made");
-        let endpoint = Endpoint::at(directory.path().join("csi.sock")).expect("it is short");
-        let driver = Slow {
-            entered: Arc::new(Semaphore::new(0)),
-            released: Arc::new(Semaphore::new(0)),
-        };
-        let metrics = Metrics::new();
-        let shutdown = CancellationToken::new();
-        let socket = Socket::bind(&endpoint).expect("the place is free");
-        let routes = Routes::new(IdentityServer::new(driver.clone()));
-        let server = tokio::spawn(csi::serve(
-            socket,
-            routes,
-            metrics.clone(),
-            shutdown.clone(),
-            drain_limit,
-        ));
-        Self {
-            directory,
-            endpoint,
-            driver,
-            metrics,
-            shutdown,
-            server,
-        }
-    }
-
-    async fn client(&self) -> IdentityClient<Channel> {
-        IdentityClient::new(channel(&self.endpoint).await)
-    }
-
-    /// A Probe that has reached the driver and waits there.
-    async fn slow_call(&self) -> JoinHandle<Result<Response<ProbeResponse>, Status>> {
-        let mut client = self.client().await;
-        let call = tokio::spawn(async move { client.probe(ProbeRequest {}).await });
-        let entered = within(self.driver.entered.acquire()).await;
-        entered.expect("it is never closed").forget();
-        call
-    }
-
-    fn count(&self, method: &str, code: &str) -> u64 {
-        let text = self.metrics.text().expect("the metrics print");
-        let wanted =
-            format!("orlop_rpc_duration_seconds_count{{method=\"{method}\",code=\"{code}\"}} ");
-        text.lines()
-            .find_map(|line| line.strip_prefix(&wanted)?.parse().ok())
-            .unwrap_or_default()
-    }
-}
-
-async fn channel(endpoint: &Endpoint) -> Channel {
-    tonic::transport::Endpoint::from_shared(endpoint.to_string())
-        .expect("tonic reads unix endpoints")
-        .connect()
-        .await
-        .expect("somebody answers")
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .expect("it happens in time")
-}
-
-async fn until(claim: impl AsyncFn() -> bool) {
-    within(async {
-        while !claim().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
-async fn refused(path: &Path) -> bool {
-    UnixStream::connect(path).await.is_err()
-}
+use served::{PATIENCE, Served, channel, refused, until, within};
 
 #[tokio::test]
 async fn a_client_is_served_over_a_socket_of_mode_0600() {
@@ -315,71 +187,4 @@ async fn a_method_that_a_client_makes_up_is_no_label() {
             && served.count("/pluginregistration.Registration/GetInfo", "UNIMPLEMENTED") == 1
     };
     until(counted).await;
-}
-
-#[test]
-fn the_path_of_the_registration_is_an_authority_as_the_kubelet_writes_it() {
-    let registry = Path::new("/var/lib/kubelet/plugins_registry");
-    let socket = registration::endpoint(registry).expect("the path is short");
-
-    let written = socket.path().to_string_lossy().replace('/', "%2F");
-
-    assert!(written.parse::<http::uri::Authority>().is_ok(), "{written}");
-}
-
-#[tokio::test]
-async fn the_kubelet_learns_the_driver_and_a_refusal_ends_the_registration() {
-    let served = Served::start(PATIENCE);
-    let endpoint = registration::endpoint(served.directory.path()).expect("it is short");
-    let socket = Socket::bind(&endpoint).expect("the place is free");
-    let driver = served.endpoint.clone();
-    let (metrics, shutdown) = (served.metrics.clone(), served.shutdown.clone());
-    let registered = tokio::spawn(async move {
-        registration::serve(socket, &driver, metrics, shutdown, PATIENCE).await
-    });
-    let mut kubelet = RegistrationClient::new(channel(&endpoint).await);
-
-    let info = kubelet
-        .get_info(InfoRequest {})
-        .await
-        .expect("it answers")
-        .into_inner();
-    let status = |plugin_registered, error: &str| RegistrationStatus {
-        plugin_registered,
-        error: error.to_owned(),
-    };
-    let success = kubelet.notify_registration_status(status(true, "")).await;
-    assert!(!registered.is_finished());
-    let failure = kubelet
-        .notify_registration_status(status(false, "name taken"))
-        .await;
-
-    assert!(endpoint.path().ends_with("orlop@csi.orlop.dev-reg.sock"));
-    assert_eq!(
-        (info.r#type.as_str(), info.name.as_str()),
-        ("CSIPlugin", "csi.orlop.dev")
-    );
-    assert_eq!(Path::new(&info.endpoint), served.endpoint.path());
-    assert_eq!(info.supported_versions, ["1.0.0"]);
-    success.expect("it is heard");
-    failure.expect("it is heard");
-    let error = within(registered)
-        .await
-        .expect("no panic")
-        .expect_err("it was refused");
-    assert!(error.to_string().contains("name taken"), "{error}");
-    assert!(!served.server.is_finished() && !served.shutdown.is_cancelled());
-}
-
-#[tokio::test]
-async fn the_registration_ends_well_at_shutdown() {
-    let served = Served::start(PATIENCE);
-    let endpoint = registration::endpoint(served.directory.path()).expect("it is short");
-    let socket = Socket::bind(&endpoint).expect("the place is free");
-    served.shutdown.cancel();
-
-    let (metrics, shutdown) = (served.metrics.clone(), served.shutdown.clone());
-    let ended = registration::serve(socket, &served.endpoint, metrics, shutdown, PATIENCE);
-
-    within(ended).await.expect("nobody refused");
 }

@@ -8,6 +8,7 @@ mod kinds;
 mod order;
 mod paths;
 mod sizes;
+mod uses;
 mod wishes;
 
 #[path = "../support/calls.rs"]
