@@ -5,6 +5,7 @@ mod fake;
 mod full;
 mod kept;
 mod lvm;
+mod meanwhile;
 mod shown;
 #[path = "../support/mod.rs"]
 mod support;
@@ -124,6 +125,7 @@ fn claims_on(ground: Ground) -> Vec<Claim> {
         volumes::CLAIMS,
         copies::CLAIMS,
         shown::CLAIMS,
+        meanwhile::CLAIMS,
         kept::CLAIMS,
         own,
     ]
