@@ -1,6 +1,6 @@
 #!/bin/sh
-# tools.sh demo|test|cluster|bench: installs what the demo, the tests, those in a cluster or the benches need besides Rust. Elsewhere than on Debian, and without root,
-# it says what is missing.
+# tools.sh demo|test|cluster|bench: installs what the demo, the tests, those in a cluster or the benches need besides
+# Rust. Elsewhere than on Debian, and without root, it says what is missing.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin
