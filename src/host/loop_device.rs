@@ -131,10 +131,8 @@ impl LoopDevices {
         }
         // The kernel lets go of the file when the last user closes the device; we are one.
         drop(device);
-        let is_held = || Ok(self.holding(number, file)?.is_some());
-        if passing::wait(DETACH_LIMIT, is_held, |held: &Result<_>| {
-            matches!(held, Ok(true))
-        })? {
+        let is_held = || anyhow::Ok(self.holding(number, file)?.is_some());
+        if passing::wait(DETACH_LIMIT, is_held, |held| matches!(held, Ok(true)))? {
             return Err(Errno::BUSY)
                 .with_context(|| format!("{} is still in use: it is open", path.display()));
         }

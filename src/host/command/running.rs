@@ -47,7 +47,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits for its end, and gives the standard output; what can fail is what can fail in [`Runner::run`](super::Runner::run).
+    /// Waits for its end, and gives the standard output.
+    ///
+    /// # Errors
+    /// As those of [`Runner::run`](super::Runner::run).
     pub fn finish(mut self) -> Result<String> {
         let command = &self.command;
         let (status, stdout, stderr) = finish(&mut self.child, command)?;

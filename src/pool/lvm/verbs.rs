@@ -305,6 +305,7 @@ impl Pool for Lvm {
 }
 
 impl Lvm {
+    /// Its record, or what to do about one that can not be read.
     fn record_of<R: Record>(&self, lv: &Lv) -> volume::Result<R> {
         lv.record().map_err(|error| {
             let path = self.group.path(&lv.name);
