@@ -20,13 +20,13 @@ use anyhow::{Context, Result};
 use super::image::Images;
 use super::ledger::{Ledger, Promise};
 use super::shelf::Shelf;
-use super::yard::Yard;
+use super::yard::{Aside, Yard};
 use super::{Capacity, Origin, Usage};
 use crate::host::folder::Folder;
 use crate::host::progress::Progress;
 use crate::host::{Host, space};
 use crate::volume::{
-    self, Bytes, Layout, PoolName, SnapshotRecord, Volume, VolumeName, VolumeRecord,
+    self, Bytes, Layout, PoolName, Record, SnapshotRecord, Volume, VolumeName, VolumeRecord,
 };
 
 /// The directory in an entry's folder that is the volume.
@@ -184,6 +184,28 @@ impl Folders {
 
     fn entry(&self, volume: &Volume) -> Result<Folder> {
         self.volumes.entry(volume.id.name.as_str())
+    }
+
+    /// Ends the making of an entry, whose record is the last that is written.
+    fn place<R: Record>(
+        &self,
+        aside: Aside<'_>,
+        entries: &Shelf<R>,
+        name: &str,
+        record: R,
+    ) -> Result<Arc<R>> {
+        aside.folder().write_new(R::FILE, &record.to_text())?;
+        let placed = aside.place(|making, aside| entries.place(making, aside, name, record))?;
+        self.trees.commit(entries.folder())?;
+        Ok(placed)
+    }
+
+    /// Ends an entry.
+    fn discard<R: Record>(&self, entries: &Shelf<R>, name: &str) -> Result<()> {
+        self.yard.end(name, |trash, thrown| {
+            entries.discard(name, trash, thrown)?;
+            self.trees.commit(entries.folder())
+        })
     }
 
     /// Fills the folder of a volume that is being made, and notes the project of its tree in its record.

@@ -15,8 +15,8 @@ use crate::pool::{
     shape::{self, Wishes},
 };
 use crate::volume::{
-    self, Bytes, Class, Error, Layout, PoolName, Record, Shape, Snapshot, SnapshotName,
-    SnapshotRecord, Volume, VolumeName, VolumeRecord,
+    self, Bytes, Class, Error, Layout, PoolName, Shape, Snapshot, SnapshotName, SnapshotRecord,
+    Volume, VolumeName, VolumeRecord,
 };
 
 impl Pool for Folders {
@@ -92,21 +92,12 @@ impl Pool for Folders {
         let _room = self.reserve(record.size)?;
         let aside = self.yard.begin(format!("v-{name}"))?;
         self.fill(aside.folder(), &mut record, origin, progress)?;
-        aside
-            .folder()
-            .write_new(VolumeRecord::FILE, &record.to_text())?;
-        let record = aside
-            .place(|making, aside| self.volumes.place(making, aside, name.as_str(), record))?;
-        self.trees.commit(self.volumes.folder())?;
+        let record = self.place(aside, &self.volumes, name.as_str(), record)?;
         Ok(self.volume(name, &record))
     }
 
     fn delete(&self, volume: &Volume) -> volume::Result<()> {
-        let name = volume.id.name.as_str();
-        Ok(self.yard.end(name, |trash, thrown| {
-            self.volumes.discard(name, trash, thrown)?;
-            self.trees.commit(self.volumes.folder())
-        })?)
+        Ok(self.discard(&self.volumes, volume.id.name.as_str())?)
     }
 
     fn grow(
@@ -210,21 +201,12 @@ impl Pool for Folders {
                     .copy(&from, aside.folder(), mounted_at, progress)?;
             }
         }
-        aside
-            .folder()
-            .write_new(SnapshotRecord::FILE, &record.to_text())?;
-        let record = aside
-            .place(|making, aside| self.snapshots.place(making, aside, name.as_str(), record))?;
-        self.trees.commit(self.snapshots.folder())?;
+        let record = self.place(aside, &self.snapshots, name.as_str(), record)?;
         Ok(snapshot(name, &record))
     }
 
     fn delete_snapshot(&self, snapshot: &Snapshot) -> volume::Result<()> {
-        let name = snapshot.id.name.as_str();
-        Ok(self.yard.end(name, |trash, thrown| {
-            self.snapshots.discard(name, trash, thrown)?;
-            self.trees.commit(self.snapshots.folder())
-        })?)
+        Ok(self.discard(&self.snapshots, snapshot.id.name.as_str())?)
     }
 
     fn attached(&self, volume: &Volume) -> volume::Result<Option<Attached>> {
