@@ -10,6 +10,7 @@ mod making;
 mod names;
 mod shape;
 mod status;
+mod trees;
 mod verbs;
 mod wishes;
 
@@ -24,7 +25,6 @@ use super::ledger::{Ledger, Promise};
 use super::{Attached, Capacity};
 use crate::host::command::Command;
 use crate::host::folder::Folder;
-use crate::host::mount::At;
 use crate::host::{Host, zvol};
 use crate::volume::{self, Bytes, Layout, PoolName, VolumeName};
 use ending::destroy;
@@ -120,23 +120,6 @@ impl Zfs {
         self.settle()
     }
 
-    /// Mounts the trees again for us that others still see: what is mounted is told by where we see it ourselves.
-    fn mount_again(&self) -> Result<()> {
-        for mount in self.host.mounts.all()? {
-            let Some(name) = self.shown_by(&mount) else {
-                continue;
-            };
-            let kept = self.known().volumes.get(&name).cloned();
-            let is_tree = kept.is_some_and(|kept| kept.record.layout == Layout::Tree);
-            if is_tree && self.tree(&name)?.is_none() {
-                self.host
-                    .mounts
-                    .mount_dataset(&self.names.volume(&name), &self.mount_point(&name))?;
-            }
-        }
-        Ok(())
-    }
-
     fn devices_with_filesystems(&self) -> Vec<VolumeName> {
         let known = self.known();
         let volumes = known.volumes.iter();
@@ -208,22 +191,6 @@ impl Zfs {
             (Some(Ok(used)), Some(Ok(free))) => Ok((used, free)),
             _ => anyhow::bail!("`{command}` said {told:?}"),
         }
-    }
-
-    /// The tree of a volume where it is mounted for us, if it is.
-    fn tree(&self, name: &VolumeName) -> Result<Option<Attached>> {
-        let path = self.mount_point(name);
-        Ok(match self.host.mounts.at(&path)? {
-            At::Mount(mounted) => Some(Attached::Folder {
-                path,
-                id: mounted.root,
-            }),
-            At::Nothing | At::Plain { .. } => None,
-        })
-    }
-
-    fn mount_point(&self, name: &VolumeName) -> PathBuf {
-        self.mounts.path().join(name.as_str())
     }
 
     /// The volume that a mount shows, if it is one of ours.

@@ -4,8 +4,6 @@ use std::ops::Bound;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
-
 use super::listing::Taken;
 use super::making::Plan;
 use super::names::{self, RECORD, SNAPSHOT_RECORD};
@@ -245,17 +243,12 @@ impl Pool for Zfs {
 
     fn attach(&self, volume: &Volume) -> volume::Result<Attached> {
         let name = &volume.id.name;
-        let dataset = self.names.volume(name);
-        if volume.record.layout != Layout::Tree {
-            return Ok(device(zvol::wait_for(&self.host.gate, &dataset)?));
-        }
-        if let Some(tree) = self.tree(name)? {
-            return Ok(tree);
-        }
-        let mounts = &self.host.mounts;
-        mounts.mount_dataset(&dataset, &self.mount_point(name))?;
-        let tree = self.tree(name)?;
-        Ok(tree.with_context(|| format!("{dataset} was mounted and is not there"))?)
+        Ok(match volume.record.layout {
+            Layout::Tree => self.mount(name)?,
+            Layout::Image | Layout::Device => {
+                device(zvol::wait_for(&self.host.gate, &self.names.volume(name))?)
+            }
+        })
     }
 
     fn unlock(&self, volume: &Volume, key: &Secret) -> volume::Result<bool> {
@@ -263,17 +256,11 @@ impl Pool for Zfs {
     }
 
     fn detach(&self, volume: &Volume) -> volume::Result<()> {
-        let name = &volume.id.name;
-        if volume.record.layout != Layout::Tree {
-            return Ok(());
-        }
-        let path = self.mount_point(name);
-        if self.tree(name)?.is_some() {
-            self.host.mounts.unmount(&path)?;
-        }
-        self.host.mounts.remove_target(&path)?;
-        if volume.record.encryption {
-            self.unload_key(volume)?;
+        if volume.record.layout == Layout::Tree {
+            self.unmount(&volume.id.name)?;
+            if volume.record.encryption {
+                self.unload_key(volume)?;
+            }
         }
         Ok(())
     }
