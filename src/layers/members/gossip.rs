@@ -65,7 +65,7 @@ impl Gossip {
         if let Some(packet) = self.members.keys.open(sealed) {
             self.protocol.hear(packet, Instant::now());
         } else {
-            tracing::debug!(%from, "heard gossip that is not sealed for this node");
+            tracing::debug!(%from, "heard gossip that is not sealed for this node, or once more");
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
         // What they wanted to say to each other waits for this.
         for one in [&first, &second, &third] {
             for other in [&first, &second, &third] {
-                one.keys.learn(other.me().address, other.keys.own().clone());
+                one.keys.learn(other.me().address, other.keys.hand_out());
             }
         }
 
@@ -169,5 +169,31 @@ mod tests {
         sees(&first, 1).await;
         sees(&second, 1).await;
         shutdown.cancel();
+    }
+
+    #[tokio::test]
+    async fn gossip_that_is_played_again_is_not_heard() {
+        let here = |port| Member::new(([127, 0, 0, 1], port).into(), String::new());
+        let members = Members::alone(here(1));
+        let mut gossip = Gossip {
+            protocol: Protocol::new(here(1), rand::make_rng()),
+            socket: UdpSocket::bind("127.0.0.1:0").await.expect("a port"),
+            members: members.clone(),
+        };
+        let other = Members::alone(here(2));
+        let mut protocol = Protocol::new(here(2), rand::make_rng());
+        other
+            .keys
+            .learn(members.me().address, members.keys.hand_out());
+        protocol.seed(vec![members.me().address], Instant::now());
+        let (to, packet) = protocol.to_send().expect("it asks a seed");
+        let sealed = other.keys.seal(to, &packet).expect("it has the key");
+
+        gossip.hear(&sealed, other.me().address);
+        let answers = std::iter::from_fn(|| gossip.protocol.to_send()).count();
+        gossip.hear(&sealed, other.me().address);
+
+        assert!(answers > 0);
+        assert_eq!(gossip.protocol.to_send(), None);
     }
 }

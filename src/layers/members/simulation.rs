@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::layers::members::homes::{Above, above};
+use crate::layers::members::keys::SEALED;
 
-/// What a packet costs beside its bytes: the headers of IP and UDP.
-const HEADERS: usize = 28;
+/// What a packet costs beside its bytes: the headers of IP and UDP, and the seal.
+const HEADERS: usize = 28 + SEALED;
 /// The most that the gossip may cost a node.
 const BYTES_A_SECOND: usize = 2 << 10;
 

@@ -253,7 +253,7 @@ async fn send(
 async fn hello(State(mirror): State<Arc<Mirror>>) -> Response {
     let hello = mirror.fetches.peers().map(|peers| Hello {
         member: peers.members.me().clone(),
-        key: peers.members.keys.own().clone(),
+        key: peers.members.keys.hand_out(),
     });
     let text = serde_json::to_vec(&hello).unwrap_or_default();
     answer::json_body(text, "application/json")
