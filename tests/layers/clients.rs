@@ -50,11 +50,11 @@ impl Containerd {
         Some(Self { process, folder })
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("sock")
     }
 
-    fn content(&self) -> PathBuf {
+    pub(crate) fn content(&self) -> PathBuf {
         self.folder
             .path()
             .join("root/io.containerd.content.v1.content")
@@ -68,7 +68,7 @@ impl Containerd {
     }
 
     /// Pulls an image by the mirror, and straight from upstream where the mirror has nothing.
-    async fn pull(&self, cache: &Cache, upstream: &Upstream) -> anyhow::Result<String> {
+    pub(crate) async fn pull(&self, cache: &Cache, upstream: &Upstream) -> anyhow::Result<String> {
         let hosts = self.folder.path().join("hosts");
         std::fs::create_dir_all(hosts.join("registry.test")).expect("it is ours");
         let text = format!(
@@ -132,8 +132,15 @@ pub(crate) async fn tool(command: Command) -> anyhow::Result<String> {
 
 /// An image of these layers in `a/b:v1`; the digests of its layers.
 pub(crate) fn image(upstream: &Upstream, layers: &[Vec<u8>]) -> Vec<String> {
-    let config =
-        br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    image_of(upstream, layers, "")
+}
+
+/// The same with the digests of what is unpacked from them.
+pub(crate) fn image_of(upstream: &Upstream, layers: &[Vec<u8>], unpacked: &str) -> Vec<String> {
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":[{unpacked}]}}}}"#
+    );
+    let config = config.as_bytes();
     let digests: Vec<String> = layers
         .iter()
         .map(|layer| upstream.blob("a/b", layer))

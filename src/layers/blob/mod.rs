@@ -7,6 +7,7 @@ use std::fs::{File, FileTimes};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -35,6 +36,7 @@ pub struct Blob {
     progress: watch::Sender<Progress>,
     running: Mutex<Running>,
     stamp: Mutex<Option<Stamp>>,
+    lost: AtomicBool,
 }
 
 /// The sum over the chunks that are here from the first one on without a gap.
@@ -78,6 +80,7 @@ impl Blob {
             progress: watch::Sender::new(progress),
             running: Mutex::new(Running { next: 0, sum }),
             stamp: Mutex::new(None),
+            lost: AtomicBool::new(false),
         })
     }
 
@@ -155,7 +158,20 @@ impl Blob {
             }
         }
         bytes.truncate(len);
+        if self.is_lost() {
+            return Err(io::Error::other("its disk failed"));
+        }
         Ok(bytes.into())
+    }
+
+    /// Its disk failed, and nothing is read from it any more; whether that is news.
+    pub fn lose(&self) -> bool {
+        !self.lost.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether its disk failed.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Notes the sum of a chunk that somebody vouches for; the first word on a chunk stands.

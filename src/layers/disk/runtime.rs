@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,6 +22,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// How often full ingests are looked for: one that is seen twice is not being committed, since containerd does that as
 /// soon as it is full.
 const ROUND: Duration = Duration::from_secs(5);
+/// More bad blobs than this are not remembered; they are looked at again then.
+const MOST_BAD: usize = 1000;
 /// What containerd puts before a digest to name the ingest of it (`remotes.MakeRefKey`).
 const KINDS: [&str; 4] = ["layer", "manifest", "index", "config"];
 
@@ -28,6 +31,8 @@ const KINDS: [&str; 4] = ["layer", "manifest", "index", "config"];
 #[derive(Clone, Debug, Default)]
 pub struct Runtime {
     blobs: Option<PathBuf>,
+    /// Blobs that it keeps, and that can not be read, or are not what they are called.
+    bad: Arc<Mutex<HashSet<Digest>>>,
     api: Option<Api>,
 }
 
@@ -77,12 +82,28 @@ impl Runtime {
             .map(|socket| Api::new(&socket, namespace))
             .transpose()?;
         let blobs = content.map(|content| content.join("blobs"));
-        Ok(Self { blobs, api })
+        let bad = Arc::default();
+        Ok(Self { blobs, bad, api })
     }
 
     /// The blob's file, if the runtime keeps it. It can be read even after the runtime drops it.
     pub fn find(&self, digest: &Digest) -> Option<File> {
-        File::open(self.blobs.as_ref()?.join(digest.path())).ok()
+        let path = self.blobs.as_ref()?.join(digest.path());
+        (!self.is_bad(digest)).then(|| File::open(path).ok())?
+    }
+
+    /// Does not take this blob for one that the runtime keeps, until the next start.
+    pub fn distrust(&self, digest: &Digest) {
+        let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        if bad.len() >= MOST_BAD {
+            bad.clear();
+        }
+        bad.insert(digest.clone());
+    }
+
+    fn is_bad(&self, digest: &Digest) -> bool {
+        let bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        bad.contains(digest)
     }
 
     /// The blobs that the runtime keeps.
@@ -96,6 +117,7 @@ impl Runtime {
                     .parse()
                     .ok()
             })
+            .filter(|digest| !self.is_bad(digest))
             .collect()
     }
 

@@ -6,13 +6,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::layers::blob::Blob;
 use crate::layers::image::digest::Digest;
+
+/// How long nothing is kept after the disk has failed.
+const REST: Duration = Duration::from_secs(10);
 
 /// A folder of blobs that stays within a number of bytes.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub struct Store {
     sequence: AtomicU64,
     evicted: AtomicU64,
     pinned: Mutex<HashSet<Digest>>,
+    failed: Mutex<Option<Instant>>,
 }
 
 /// A file for a blob that is arriving, and the room that it takes; gone when dropped, unless it was committed.
@@ -55,6 +59,7 @@ impl Store {
             sequence: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
             pinned: Mutex::default(),
+            failed: Mutex::default(),
         };
         let aside = root.join("partial");
         if aside.exists() {
@@ -81,9 +86,14 @@ impl Store {
         Some(file)
     }
 
-    /// Whether the quota is nothing at all.
+    /// Whether the quota is nothing at all, or the disk failed a moment ago.
     pub fn keeps_nothing(&self) -> bool {
-        self.quota == 0
+        self.quota == 0 || lock(&self.failed).is_some_and(|then| then.elapsed() < REST)
+    }
+
+    /// Keeps nothing new for a while, because the disk failed.
+    pub fn rest(&self) {
+        *lock(&self.failed) = Some(Instant::now());
     }
 
     /// Whether the blob is here; it does not count as used.
@@ -144,7 +154,7 @@ impl Store {
 
     /// Never drops these to make room, until the next call.
     pub fn pin(&self, digests: HashSet<Digest>) {
-        *self.pinned() = digests;
+        *lock(&self.pinned) = digests;
     }
 
     /// The most bytes that are kept.
@@ -182,10 +192,6 @@ impl Store {
         Ok(held)
     }
 
-    fn pinned(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn path(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs").join(digest.path())
     }
@@ -220,7 +226,7 @@ impl Store {
     /// Drops the blobs that were not used for the longest time until at most `target` bytes are left.
     fn evict(&self, target: u64) {
         let Ok(mut held) = self.list() else { return };
-        let pinned = self.pinned().clone();
+        let pinned = lock(&self.pinned).clone();
         held.retain(|held| !pinned.contains(&held.digest));
         held.sort_by_key(|held| held.used);
         for old in held {
@@ -245,6 +251,10 @@ impl Drop for Partial {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What is left after an eviction: a tenth is freed at once, so that not every new blob has to make room again.
 fn low_water(quota: u64) -> u64 {
     quota - quota / 10
@@ -260,8 +270,6 @@ fn as_full(errno: rustix::io::Errno) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn add(store: &Store, bytes: &[u8]) -> Digest {

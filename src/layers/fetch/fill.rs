@@ -146,7 +146,7 @@ impl Filling {
             let chunk = std::mem::replace(&mut buffer, rest);
             put(blob, at, chunk)
                 .await
-                .map_err(|error| error.to_string())?;
+                .map_err(|refused| self.note(&refused).to_string())?;
         }
         Ok(())
     }
@@ -308,8 +308,16 @@ impl Filling {
                 }
                 Ok(())
             }
-            Err(refused @ Refused::Disk(_)) => Err(Lost::All(refused.to_string())),
+            Err(refused @ Refused::Disk(_)) => Err(Lost::All(self.note(&refused).to_string())),
         }
+    }
+
+    /// Before anybody looks for another source, it must be known that none can be kept.
+    fn note<'a>(&self, refused: &'a Refused) -> &'a Refused {
+        if let Refused::Disk(error) = refused {
+            self.fetches.disk_failed(error);
+        }
+        refused
     }
 
     fn usable(&self, holder: SocketAddr) -> bool {

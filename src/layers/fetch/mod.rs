@@ -5,9 +5,12 @@ pub mod fill;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::{Notify, OnceCell};
 
 use self::connect::Feed;
@@ -168,6 +171,27 @@ impl Fetches {
         &self.metrics
     }
 
+    /// Reads bytes of a blob that are verified; if its disk fails, it is dropped, and can be had anew.
+    pub async fn read(self: &Arc<Self>, blob: &Arc<Blob>, range: Range<u64>) -> io::Result<Bytes> {
+        let (fetches, blob) = (self.clone(), blob.clone());
+        let reading = move || {
+            blob.read(range).inspect_err(|error| {
+                if blob.lose() {
+                    tracing::warn!(digest = %blob.digest(), %error, "dropped a blob that can not be read");
+                    fetches.drop_copy(blob.digest());
+                }
+            })
+        };
+        let read = tokio::task::spawn_blocking(reading).await;
+        read.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+    }
+
+    /// Keeps nothing for a while: the disk failed.
+    pub fn disk_failed(&self, error: &impl std::fmt::Display) {
+        tracing::error!(%error, "the disk fails: for a while blobs are passed through, and not kept");
+        self.sources.store.rest();
+    }
+
     /// Does not ask a peer for a while, because it did not answer.
     pub fn avoid(&self, peer: SocketAddr) {
         if let Some(peers) = self.peers() {
@@ -253,7 +277,7 @@ impl Fetches {
     }
 
     /// A blob that lies whole in a file; it is read through once, and given out as far as it was read.
-    fn verify(self: Arc<Self>, digest: Digest, file: File) -> std::io::Result<Arc<Blob>> {
+    fn verify(self: Arc<Self>, digest: Digest, file: File) -> io::Result<Arc<Blob>> {
         let size = file.metadata()?.len();
         let blob = Blob::new(digest, size, file);
         blob.seal()?;
@@ -261,10 +285,17 @@ impl Fetches {
         tokio::task::spawn_blocking(move || {
             let Err(refused) = scanned.scan() else { return };
             tracing::warn!(digest = %scanned.digest(), %refused, "dropped a blob that is not right any more");
-            self.sources.store.remove(scanned.digest());
+            self.drop_copy(scanned.digest());
             scanned.break_off(&refused.to_string());
         });
         Ok(blob)
+    }
+
+    /// Our copy of a blob, or else the runtime's, is not to be used.
+    fn drop_copy(&self, digest: &Digest) {
+        if !self.sources.store.remove(digest) {
+            self.sources.runtime.distrust(digest);
+        }
     }
 
     pub(in crate::layers) async fn begin(
@@ -275,7 +306,7 @@ impl Fetches {
         self.let_go_of_dropped();
         let beginning = move || self.sources.store.begin(&digest, size);
         let begun = tokio::task::spawn_blocking(beginning).await;
-        let begun = begun.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
+        let begun = begun.unwrap_or_else(|panic| Err(io::Error::other(panic)));
         begun.map_err(|error| {
             tracing::warn!(size, %error, "no room to keep a blob: it is passed through");
             Miss::NoRoom
@@ -284,12 +315,15 @@ impl Fetches {
 
     /// Puts a blob that is whole in its place on our disk.
     pub(in crate::layers) async fn keep(self: Arc<Self>, blob: Arc<Blob>, partial: Partial) {
-        let fetches = self.clone();
-        let commit = move || fetches.sources.store.commit(&blob, partial);
+        let (fetches, kept) = (self.clone(), blob.clone());
+        let commit = move || fetches.sources.store.commit(&kept, partial);
         match tokio::task::spawn_blocking(commit).await {
             Ok(Ok(())) => self.kept.notify_one(),
-            // Who reads it has it all the same; the next one fetches it again.
-            Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "a blob was not kept"),
+            // What was written may be lost, though it can still be read for a while: it is fetched again.
+            Ok(Err(error)) => {
+                blob.lose();
+                self.disk_failed(&format_args!("{error:#}"));
+            }
             Err(panic) => tracing::error!(%panic, "a blob was not kept"),
         }
     }
@@ -299,7 +333,7 @@ impl Fetches {
     }
 }
 
-/// Whether a blob can still be read: it did not break, and nobody wrote to its file.
+/// Whether a blob can still be read: it did not break, its disk did not fail, and nobody wrote to its file.
 fn is_sound(blob: &Blob) -> bool {
-    blob.untouched() && !matches!(blob.standing(), Standing::Broken(_))
+    !blob.is_lost() && blob.untouched() && !matches!(blob.standing(), Standing::Broken(_))
 }

@@ -12,6 +12,8 @@ use crate::layers::upstream::flow::{Ask, Flow};
 
 /// No manifest is larger (distribution specification, "Pushing Manifests", asks for 4 MiB at least).
 const LARGEST: u64 = 8 << 20;
+/// How often one is looked for whose copy can not be read.
+const ATTEMPTS: usize = 2;
 
 /// The parts of a manifest that tell its type.
 #[derive(Deserialize)]
@@ -25,21 +27,24 @@ struct Marks {
 
 /// All bytes of a manifest, verified.
 pub async fn read(fetches: &Arc<Fetches>, ask: &Ask) -> Result<Bytes, Miss> {
-    let blob = match fetches.get(ask).await {
-        Ok(blob) => blob,
-        Err(Miss::NoRoom) => return read_through(fetches, ask).await,
-        Err(miss) => return Err(miss),
-    };
-    if blob.size() > LARGEST {
-        return Err(Miss::Unavailable(
-            "it is too large for a manifest".to_owned(),
-        ));
-    }
     let unavailable = |why: &dyn std::fmt::Display| Miss::Unavailable(why.to_string());
-    blob.whole().await.map_err(|why| unavailable(&why))?;
-    let reading = tokio::task::spawn_blocking(move || blob.read(0..blob.size()));
-    let read = reading.await.map_err(|panic| unavailable(&panic))?;
-    read.map_err(|error| unavailable(&error))
+    let mut miss = Miss::NotFound;
+    for _ in 0..ATTEMPTS {
+        let blob = match fetches.get(ask).await {
+            Ok(blob) => blob,
+            Err(Miss::NoRoom) => return read_through(fetches, ask).await,
+            Err(miss) => return Err(miss),
+        };
+        if blob.size() > LARGEST {
+            return Err(unavailable(&"it is too large for a manifest"));
+        }
+        blob.whole().await.map_err(|why| unavailable(&why))?;
+        match fetches.read(&blob, 0..blob.size()).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) => miss = unavailable(&error),
+        }
+    }
+    Err(miss)
 }
 
 async fn read_through(fetches: &Fetches, ask: &Ask) -> Result<Bytes, Miss> {

@@ -1,5 +1,6 @@
 //! The body of an answer: bytes that are verified, as they become ready, from whatever source is left.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::layers::blob::Blob;
 use crate::layers::disk::runtime::Runtime;
 use crate::layers::fetch::Fetches;
-use crate::layers::image::digest::Digest;
+use crate::layers::image::digest::{ChunkSum, Digest};
 use crate::layers::metrics::Sink;
 use crate::layers::miss::Miss;
 use crate::layers::upstream::flow::{Ask, Flow};
@@ -52,26 +53,33 @@ async fn send(
     let mut attempts = 0;
     while at < range.end {
         let chunk = blob.chunk_of(at);
+        let piece = at..blob.span(chunk).end.min(range.end);
         let asked = Instant::now();
         let ready = blob.ready(chunk).await;
         fetches.metrics().waited(asked.elapsed());
-        if let Err(why) = ready {
-            attempts += 1;
-            if attempts > ATTEMPTS {
-                return Err(why.to_string());
+        let read = match ready {
+            Ok(()) => fetches.read(&blob, piece.clone()).await,
+            Err(why) => Err(io::Error::other(why.to_string())),
+        };
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            Err(why) if attempts == ATTEMPTS => return Err(why.to_string()),
+            Err(_) => {
+                attempts += 1;
+                let sent = range.start..at;
+                match fetches.get(ask).await {
+                    Ok(next) if agree(&blob, &next, sent).await? => blob = next,
+                    Ok(_) => {}
+                    // Our disk fails, or has no room any more.
+                    Err(Miss::NoRoom) => {
+                        return pass_on(fetches, ask, &blob, at..range.end, pieces).await;
+                    }
+                    Err(miss) => return Err(miss.to_string()),
+                }
+                continue;
             }
-            let next = fetches.get(ask).await.map_err(|miss| miss.to_string())?;
-            if agree(&blob, &next, range.start..at).await? {
-                blob = next;
-            }
-            continue;
-        }
-        let piece = at..blob.span(chunk).end.min(range.end);
+        };
         at = piece.end;
-        let source = blob.clone();
-        let read = tokio::task::spawn_blocking(move || source.read(piece)).await;
-        let read = read.map_err(|panic| panic.to_string())?;
-        let bytes = read.map_err(|error| error.to_string())?;
         let len = bytes.len();
         if pieces.send(Ok(bytes)).await.is_err() {
             break;
@@ -104,6 +112,62 @@ async fn agree(old: &Blob, new: &Blob, sent: Range<u64>) -> Result<bool, String>
     Ok(true)
 }
 
+/// The bytes `rest` straight from upstream, after all before them were sent from `old`. The whole is asked for, so that it,
+/// and what was sent with it, can be verified.
+async fn pass_on(
+    fetches: &Fetches,
+    ask: &Ask,
+    old: &Blob,
+    rest: Range<u64>,
+    pieces: &Pieces,
+) -> Result<(), String> {
+    let passed = pass_through(fetches, ask).await;
+    let (_, passed) = passed.map_err(|miss| miss.to_string())?;
+    let mut known = Known::of(old);
+    let look = |bytes: &[u8]| known.agrees(bytes);
+    passed
+        .send(&ask.digest, rest.start, Some(rest.end), pieces, look)
+        .await
+}
+
+/// The chunks of a blob as they were known, to be compared with those of another copy as it comes.
+struct Known<'a> {
+    blob: &'a Blob,
+    next: usize,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Known<'a> {
+    fn of(blob: &'a Blob) -> Self {
+        let bytes = Vec::new();
+        Self {
+            blob,
+            next: 0,
+            bytes,
+        }
+    }
+
+    /// Whether the bytes that follow are those that were known, as far as they were.
+    fn agrees(&mut self, bytes: &[u8]) -> bool {
+        self.bytes.extend_from_slice(bytes);
+        while self.next < self.blob.chunks() {
+            let span = self.blob.span(self.next);
+            let len = usize::try_from(span.end - span.start).unwrap_or(usize::MAX);
+            if self.bytes.len() < len {
+                return true;
+            }
+            let rest = self.bytes.split_off(len);
+            let chunk = std::mem::replace(&mut self.bytes, rest);
+            let known = self.blob.progress().borrow().sums[self.next];
+            if known.is_some_and(|known| known != ChunkSum::of(&chunk)) {
+                return false;
+            }
+            self.next += 1;
+        }
+        self.bytes.is_empty()
+    }
+}
+
 /// A blob that can not be kept, straight from upstream: its length, if that is known, and all of its bytes, of which
 /// the last ones stay back until the whole is right.
 pub async fn pass_through(
@@ -120,32 +184,11 @@ pub struct PassedThrough(Flow);
 
 impl PassedThrough {
     /// The bytes from `start` on and before `end`, or to the last.
-    pub fn body(mut self, runtime: Runtime, digest: Digest, start: u64, end: Option<u64>) -> Body {
+    pub fn body(self, runtime: Runtime, digest: Digest, start: u64, end: Option<u64>) -> Body {
         let (pieces, body) = mpsc::channel(AHEAD);
         tokio::spawn(async move {
-            let mut sum = digest.sum();
-            let mut back = Vec::new();
-            let mut at = 0;
-            let why = loop {
-                match self.0.next().await {
-                    Ok(Some(bytes)) => {
-                        sum.update(&bytes);
-                        back.extend_from_slice(clip(&bytes, at, start, end));
-                        at += bytes.len() as u64;
-                        let early = back.len().saturating_sub(HELD_BACK);
-                        let rest = back.split_off(early);
-                        let piece = Bytes::from(std::mem::replace(&mut back, rest));
-                        if !piece.is_empty() && pieces.send(Ok(piece)).await.is_err() {
-                            return;
-                        }
-                    }
-                    Ok(None) if sum.is(&digest) => {
-                        let _ = pieces.send(Ok(Bytes::from(back))).await;
-                        return;
-                    }
-                    Ok(None) => break "upstream sent wrong bytes".to_owned(),
-                    Err(miss) => break miss.to_string(),
-                }
+            let Err(why) = self.send(&digest, start, end, &pieces, |_| true).await else {
+                return;
             };
             tracing::warn!(%digest, why, "broke off an answer");
             runtime.abort(&digest).await;
@@ -153,6 +196,40 @@ impl PassedThrough {
             let _ = pieces.send(Err(why)).await;
         });
         Body::from_stream(ReceiverStream::new(body))
+    }
+
+    /// The same into `pieces`, as long as what comes is `right`.
+    async fn send(
+        mut self,
+        digest: &Digest,
+        start: u64,
+        end: Option<u64>,
+        pieces: &Pieces,
+        mut right: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), String> {
+        let mut sum = digest.sum();
+        let mut back = Vec::new();
+        let mut at = 0;
+        while let Some(bytes) = self.0.next().await.map_err(|miss| miss.to_string())? {
+            if !right(&bytes) {
+                return Err("bytes that were sent turn out to be wrong".to_owned());
+            }
+            sum.update(&bytes);
+            back.extend_from_slice(clip(&bytes, at, start, end));
+            at += bytes.len() as u64;
+            let early = back.len().saturating_sub(HELD_BACK);
+            let rest = back.split_off(early);
+            let piece = Bytes::from(std::mem::replace(&mut back, rest));
+            if !piece.is_empty() && pieces.send(Ok(piece)).await.is_err() {
+                return Ok(());
+            }
+        }
+        if !sum.is(digest) {
+            return Err("upstream sent wrong bytes".to_owned());
+        }
+        // A client that is gone does not mind.
+        let _ = pieces.send(Ok(Bytes::from(back))).await;
+        Ok(())
     }
 }
 
@@ -183,6 +260,19 @@ mod tests {
         new.break_off("its home lied");
 
         assert_eq!(agree(&old, &new, 0..5).await, Ok(false));
+    }
+
+    #[test]
+    fn a_copy_that_differs_in_what_is_known_of_it_does_not_agree() {
+        let blob = blob();
+        blob.learn(0, ChunkSum::of(b"layer"));
+
+        for (copy, agrees) in [(b"layer", true), (b"lager", false)] {
+            let mut known = Known::of(&blob);
+
+            assert!(known.agrees(&copy[..3]));
+            assert_eq!(known.agrees(&copy[3..]), agrees);
+        }
     }
 
     #[test]

@@ -233,8 +233,7 @@ async fn send(
         return StatusCode::NO_CONTENT.into_response();
     }
     let sum = blob.progress().borrow().sums[chunk];
-    let reading = tokio::task::spawn_blocking(move || blob.read(blob.span(chunk)));
-    let Ok(Ok(bytes)) = reading.await else {
+    let Ok(bytes) = mirror.fetches.read(&blob, span).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     mirror.fetches.metrics().sent(Sink::Peer, bytes.len());
