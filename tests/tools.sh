@@ -7,7 +7,7 @@ PATH=$PATH:/usr/sbin:/sbin
 missing=
 # tool:package
 demo="mkfs.ext4:e2fsprogs"
-test="$demo dockerd:docker.io busybox:busybox-static mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs setfacl:acl setfattr:attr containerd:containerd skopeo:skopeo chromedriver:chromium-driver prometheus:prometheus"
+test="$demo dockerd:docker.io busybox:busybox-static mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs setfacl:acl setfattr:attr containerd:containerd skopeo:skopeo podman:podman chromedriver:chromium-driver prometheus:prometheus"
 cluster="runc:runc containerd:containerd dockerd:docker.io mmdebstrap:mmdebstrap nft:nftables iptables:iptables busybox:busybox-static mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs"
 bench="nginx:nginx-light ip:iproute2"
 case ${1:-} in bench) pairs=$bench ;; demo) pairs=$demo ;; test) pairs=$test ;; cluster) pairs=$cluster ;; *) echo "usage: $0 demo|test|cluster|bench" >&2 && exit 2 ;; esac

@@ -6,6 +6,7 @@ mod cache;
 mod clients;
 mod cluster;
 mod disk;
+mod engines;
 mod errors;
 mod faults;
 mod liar;

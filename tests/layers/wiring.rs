@@ -15,13 +15,13 @@ use crate::upstream::Upstream;
 const MIB: usize = 1 << 20;
 
 /// The configuration of a node, in a folder of the test.
-struct Node {
+pub(crate) struct Node {
     folder: tempfile::TempDir,
     wiring: Wiring,
 }
 
 impl Node {
-    fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let wiring = Wiring {
             runtimes: vec![kind],
@@ -31,11 +31,11 @@ impl Node {
         Self { folder, wiring }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn configure(&self, mirror: &str, registry: &str) -> Vec<bool> {
+    pub(crate) fn configure(&self, mirror: &str, registry: &str) -> Vec<bool> {
         let target = Target {
             mirror: mirror.to_owned(),
             registries: vec![registry.to_owned()],
@@ -45,14 +45,14 @@ impl Node {
         outcomes.iter().map(|outcome| outcome.changed).collect()
     }
 
-    fn restore(&self) {
+    pub(crate) fn restore(&self) {
         let restored = self.wiring.restore(false, &|| Ok(()));
         restored.expect("it is given back");
     }
 }
 
 /// The name of the image at a registry on loopback, which needs no `registry.test` to resolve.
-fn name(upstream: &Upstream) -> (String, String) {
+pub(crate) fn name(upstream: &Upstream) -> (String, String) {
     let registry = upstream.url.trim_start_matches("http://").to_owned();
     (format!("{registry}/a/b:v1"), registry)
 }
