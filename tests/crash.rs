@@ -11,8 +11,9 @@ use orlop::host::gate::Gate;
 use orlop::host::namespace;
 use orlop::volume::Filesystem;
 use scene::{Scene, Seen};
+use support::form::Form;
 use support::home::Ground;
-use support::verbs::{Form, Node};
+use support::verbs::Node;
 use support::{skipped, tell};
 use verbs::{VERBS, Verb};
 

@@ -11,8 +11,8 @@ use node::Node;
 use orlop::host::gate::Gate;
 use orlop::host::mount::Mounts;
 use orlop::names::ENCRYPTION_KEY;
+use support::form::KEY;
 use support::home::Ground;
-use support::verbs::KEY;
 use support::{SPECS_THAT_MODIFY, run, skipped, tell};
 
 /// The specs that may be skipped, by how their names begin, and why.

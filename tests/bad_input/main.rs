@@ -33,8 +33,8 @@ use tempfile::TempDir;
 use calls::{Client, MIB};
 use case::Case;
 use node::Node;
+use support::form::KEY;
 use support::home::{Ground, Home};
-use support::verbs::KEY;
 
 /// A node with a tree, an image and a device, one snapshot of each, the tree staged.
 pub(crate) struct House {

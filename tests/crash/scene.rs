@@ -15,8 +15,9 @@ use orlop::host::gate::Gate;
 use orlop::host::mount::Mounts;
 use orlop::volume::{Access, Bytes, Snapshot, Use, Volume};
 
+use crate::support::form::Form;
 use crate::support::home::Home;
-use crate::support::verbs::{Form, Node};
+use crate::support::verbs::Node;
 use crate::support::{loops_below, until};
 
 /// The size of all volumes at first: all filesystems can be made in it.

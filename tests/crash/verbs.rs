@@ -6,7 +6,8 @@ use orlop::volume::{
 };
 
 use crate::scene::{LARGER, Scene, USUAL};
-use crate::support::verbs::{Node, wishes};
+use crate::support::form::wishes;
+use crate::support::verbs::Node;
 
 /// A verb of the driver on one subject.
 pub(crate) struct Verb {

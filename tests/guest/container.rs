@@ -6,8 +6,8 @@ use orlop::host::namespace;
 
 use crate::client::{Client, From};
 use crate::node::Node;
+use crate::support::form::KEY;
 use crate::support::home::Ground;
-use crate::support::verbs::KEY;
 use crate::support::{run, until};
 
 const MIB: u64 = 1 << 20;

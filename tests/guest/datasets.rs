@@ -10,8 +10,8 @@ use orlop::names::ENCRYPTION_KEY;
 use crate::client::{Client, From};
 use crate::encryption::{CONTENT, LARGER, SIZE, WRONG};
 use crate::mapping::{devices, holds, mappings, size_of};
+use crate::support::form::KEY;
 use crate::support::run;
-use crate::support::verbs::KEY;
 use crate::tank::Tank;
 
 /// What is written unencrypted, to be found by the same way of looking.

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use crate::encryption::{CONTENT, WRONG};
 use crate::plugin::{call, in_own_mounts, start};
+use crate::support::form::KEY;
 use crate::support::home::Ground;
-use crate::support::verbs::KEY;
 use crate::support::{Killed, until};
 
 /// Node and plugin in one process, over a pool of images.

@@ -12,8 +12,9 @@ use orlop::volume::{Bytes, Error, Filesystem, Secret, Use, Volume};
 use tempfile::TempDir;
 
 use crate::mapping::{devices, holds, mappings, size_of};
+use crate::support::form::Form;
 use crate::support::home::{Ground, Home};
-use crate::support::verbs::{Form, Node};
+use crate::support::verbs::Node;
 use crate::support::{run, skipped, takes_long, until};
 
 pub(crate) const SIZE: Bytes = Bytes::MIB.times(64);

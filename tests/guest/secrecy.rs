@@ -14,9 +14,9 @@ use crate::client::{Client, From};
 use crate::encryption::{LARGER, SIZE, WRONG};
 use crate::mapping;
 use crate::node::Node;
+use crate::support::form::KEY;
 use crate::support::home::{Ground, Home};
 use crate::support::run;
-use crate::support::verbs::KEY;
 
 /// The tools that get keys, and what each is called for with one.
 const TOOLS: [(&str, &[&str]); 2] = [

@@ -5,8 +5,9 @@ use orlop::host::gate::Gate;
 use orlop::volume::{Bytes, Error, VolumeSpec};
 
 use crate::support::bare_disk::BareDisk;
+use crate::support::form::{Form, at_least, wishes};
 use crate::support::home::{Home, VolumeGroup};
-use crate::support::verbs::{Form, Node, at_least, wishes};
+use crate::support::verbs::Node;
 use crate::support::{run, takes_long, until};
 
 const EXTENT: Bytes = Bytes::MIB.times(4);

@@ -10,8 +10,9 @@ use orlop::volume::{Bytes, Volume};
 
 use crate::bed::Bed;
 use crate::client::From;
+use crate::support::form::{Form, KEY, wishes};
 use crate::support::home::{Home, VolumeGroup};
-use crate::support::verbs::{Form, KEY, Node, wishes};
+use crate::support::verbs::Node;
 use crate::support::{run, until};
 
 const SIZE: Bytes = Bytes::MIB.times(8);

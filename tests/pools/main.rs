@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial as Test};
 use orlop::host::namespace;
 use orlop::volume::Filesystem::{Btrfs, Ext4, Xfs};
+use support::form::Form;
 use support::home::Ground;
-use support::verbs::Form;
 use support::{skipped, takes_long};
 use trial::{Claim, Trial};
 

@@ -15,9 +15,10 @@ use orlop::host::gate::Gate;
 use orlop::volume::{Access, Bytes, Use, Volume, VolumeSpec};
 
 use crate::fake::{Disk, Fake};
+use crate::support::form::Form;
 use crate::support::home::Home;
 use crate::support::until;
-use crate::support::verbs::{Form, Node};
+use crate::support::verbs::Node;
 
 /// What is written to a block device at a time.
 const BLOCK: usize = 4096;

@@ -8,7 +8,7 @@ use orlop::driver::volumes::to_change;
 use orlop::volume::{Bytes, CapacityRange, Error, Filesystem, Layout, Source, VolumeSpec};
 
 use crate::claims;
-use crate::support::verbs::at_least;
+use crate::support::form::at_least;
 use crate::trial::{Claim, LARGER, Trial, USUAL};
 
 pub(crate) const CLAIMS: &[Claim] = claims![

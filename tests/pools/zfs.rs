@@ -6,8 +6,8 @@ use orlop::config;
 use orlop::volume::{Error, VolumeSpec};
 
 use crate::claims;
+use crate::support::form::{at_least, wishes};
 use crate::support::run;
-use crate::support::verbs::{at_least, wishes};
 use crate::trial::{Claim, LARGER, Trial, USUAL};
 
 pub(crate) const CLAIMS: &[Claim] = claims![

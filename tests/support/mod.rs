@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod bare_disk;
+pub(crate) mod form;
 pub(crate) mod home;
 mod tank;
 pub(crate) mod verbs;
