@@ -8,8 +8,10 @@ use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::bed::Bed;
+use crate::noise::noise;
 use crate::report::{Bar, Report, Round, Row};
-use crate::{Bed, LARGE, MIB, noise};
+use crate::{LARGE, MIB};
 
 const ROUNDS: usize = 7;
 const NGINX: &str = "127.0.0.1:8099";

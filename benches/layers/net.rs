@@ -1,4 +1,4 @@
-//! Network namespaces around one bridge, each with a link of 100 Mbit/s both ways and a runtime whose threads are in it.
+//! Network namespaces around one bridge, each with a link of the same rate both ways and a runtime whose threads are in it.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -11,9 +11,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// What a link lets through, in bits a second.
-pub(crate) const RATE: f64 = 100e6;
-const SHAPED: &str = "root tbf rate 100mbit burst 64kb latency 100ms";
+/// What a link lets through, in Mbit a second, if nothing else is said.
+const MBIT: u32 = 100;
 
 /// The namespaces of one run; gone when dropped.
 pub(crate) struct Net {
@@ -56,13 +55,14 @@ impl Net {
         let end = self.namespace(&format!("n{at}"))?;
         let switch = format!("{}-switch", self.name);
         let address = IpAddr::from([10, 77, 0, at]);
+        let shaped = format!("root tbf rate {}mbit burst 64kb latency 100ms", mbit());
         for line in [
             format!("ip -n {switch} link add p{at} type veth peer name eth0 netns {end}"),
             format!("ip -n {switch} link set p{at} master br0 up"),
             format!("ip -n {end} addr add {address}/24 dev eth0"),
             format!("ip -n {end} link set eth0 up"),
-            format!("tc -n {end} qdisc add dev eth0 {SHAPED}"),
-            format!("tc -n {switch} qdisc add dev p{at} {SHAPED}"),
+            format!("tc -n {end} qdisc add dev eth0 {shaped}"),
+            format!("tc -n {switch} qdisc add dev p{at} {shaped}"),
         ] {
             run(&line)?;
         }
@@ -107,6 +107,16 @@ impl Drop for Net {
             let _ = run(&format!("ip netns del {name}"));
         }
     }
+}
+
+fn mbit() -> u32 {
+    let asked = std::env::var("ORLOP_BENCH_MBIT").ok();
+    asked.and_then(|asked| asked.parse().ok()).unwrap_or(MBIT)
+}
+
+/// What a link lets through, in bits a second.
+pub(crate) fn rate() -> f64 {
+    f64::from(mbit()) * 1e6
 }
 
 fn run(line: &str) -> Result<()> {

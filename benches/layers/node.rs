@@ -17,7 +17,9 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const MIRROR: &str = "http://127.0.0.1:5052";
 const METRICS: &str = "http://127.0.0.1:9098/metrics";
 /// How many layers of an image containerd pulls at once.
-const AT_ONCE: usize = 3;
+pub(crate) const AT_ONCE: usize = 3;
+/// In what the kernel counts the time of processors, a second.
+pub(crate) const TICKS: f64 = 100.0;
 
 /// A cache on a link of its own; killed when dropped.
 pub(crate) struct Node {
@@ -67,23 +69,49 @@ impl Node {
     }
 
     /// Waits until it knows so many others.
+    #[expect(clippy::cast_precision_loss, reason = "there are few")]
     pub(crate) async fn knows(&self, others: usize) -> Result<()> {
         let begun = Instant::now();
-        let line = format!("orlop_layers_peers {others}");
-        loop {
-            let asking = async { reqwest::get(METRICS).await?.text().await };
-            let told = self.link.spawn(asking).await?;
-            if told.is_ok_and(|told| told.lines().any(|told| told == line)) {
-                return Ok(());
-            }
+        while self.metric("layers_peers").await.ok() != Some(others as f64) {
             ensure!(begun.elapsed() < PATIENCE, "{}", self.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        Ok(())
+    }
+
+    /// What it counts.
+    pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
+        let asking = async { reqwest::get(METRICS).await?.text().await };
+        let told = self.link.spawn(asking).await??;
+        let name = format!("orlop_{name} ");
+        let line = told.lines().find_map(|line| line.strip_prefix(&name));
+        Ok(line.with_context(|| format!("no {name}"))?.parse()?)
+    }
+
+    /// Pulls blobs through the cache, as many at once as containerd does.
+    pub(crate) fn pull(&self, digests: &[String]) -> impl Future<Output = Result<Pulled>> + use<> {
+        self.pull_at_once(digests, AT_ONCE)
     }
 
     /// Pulls blobs through the cache.
-    pub(crate) fn pull(&self, digests: &[String]) -> impl Future<Output = Result<Pulled>> + use<> {
-        pull(&self.link, format!("{MIRROR}/v2/a/b/blobs/"), digests)
+    pub(crate) fn pull_at_once(
+        &self,
+        digests: &[String],
+        at_once: usize,
+    ) -> impl Future<Output = Result<Pulled>> + use<> {
+        let below = format!("{MIRROR}/v2/a/b/blobs/");
+        pull(&self.link, below, digests, at_once)
+    }
+
+    /// The seconds that its threads have run.
+    pub(crate) fn spent(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let (_, figures) = stat.rsplit_once(')').context("the name of the program")?;
+        let figures: Vec<&str> = figures.split_whitespace().collect();
+        // In user space and in the kernel.
+        let spent = figures.get(11..13).context("the times of the process")?;
+        let spent = spent.iter().map(|text| text.parse::<f64>());
+        Ok(spent.sum::<Result<f64, _>>()? / TICKS)
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
@@ -96,7 +124,7 @@ impl Node {
         Ok(kib / 1024.0)
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
@@ -109,17 +137,18 @@ impl Drop for Node {
     }
 }
 
-/// Pulls blobs by a client at the end of a link, as many at once as containerd does; each is checked.
+/// Pulls blobs by a client at the end of a link, so many at once; each is checked.
 pub(crate) fn pull(
     link: &Link,
     below: String,
     digests: &[String],
+    at_once: usize,
 ) -> impl Future<Output = Result<Pulled>> + use<> {
     let digests = digests.to_vec();
     let pulling = link.spawn(async move {
         let client = reqwest::Client::new();
         let mut all: Option<Pulled> = None;
-        for group in digests.chunks(AT_ONCE) {
+        for group in digests.chunks(at_once) {
             let pulls = group.iter().map(|digest| {
                 let url = format!("{below}{digest}?ns=registry.test");
                 tokio::spawn(one(client.clone(), url, digest.clone()))
