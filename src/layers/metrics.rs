@@ -208,8 +208,8 @@ impl Metrics {
     }
 
     /// Bytes were given away.
-    pub fn sent(&self, sink: Sink, bytes: usize) {
-        self.sent.get_or_create(&sink.label()).inc_by(bytes as u64);
+    pub fn sent(&self, sink: Sink, bytes: u64) {
+        self.sent.get_or_create(&sink.label()).inc_by(bytes);
     }
 
     /// A registry was asked, and answered with this status or not at all.

@@ -30,6 +30,7 @@ pub mod mirror;
 pub mod miss;
 pub mod pace;
 pub mod people;
+pub mod serve;
 pub mod settings;
 pub mod swarm;
 pub mod upstream;
@@ -41,6 +42,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
+use socket2::SockRef;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -55,11 +57,16 @@ use self::mirror::http::{self, Mirror};
 use self::mirror::tags::Tags;
 use self::pace::Egress;
 use self::people::{admin, import};
+use self::serve::AtTheEnd;
 use self::settings::Settings;
 use self::swarm::peers::Peers;
 use self::swarm::{holders, seed};
 use self::upstream::Upstream;
 use self::upstream::token::Tokens;
+
+/// How much of an answer to a peer the kernel takes ahead of what it can send, so that a chunk which was handed over is
+/// about to be sent.
+const UNSENT: u32 = 64 << 10;
 
 /// Runs the layer cache until `shutdown` is cancelled; its metrics are in `registry` when this returns. Requests that are under way then are finished.
 ///
@@ -95,6 +102,11 @@ impl Doors {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let opening = || format!("listening for peers on {address}");
         let chunks = TcpListener::bind(address).await.with_context(opening)?;
+        // Whoever is accepted has these, too. News are short, and wait for nothing.
+        let socket = SockRef::from(&chunks);
+        socket.set_tcp_nodelay(true).with_context(opening)?;
+        let unsent = socket.set_tcp_notsent_lowat(UNSENT);
+        unsent.with_context(opening)?;
         let address = chunks.local_addr().with_context(opening)?;
         let gossip = UdpSocket::bind(address).await.with_context(opening)?;
         Ok(Self { chunks, gossip })
@@ -159,10 +171,9 @@ pub async fn serve(
     let socket = settings.cache.join(admin::SOCKET);
     tokio::spawn(admin::serve(mirror.clone(), socket, shutdown.clone()));
     tracing::info!(listen = %settings.listen, cache = %settings.cache.display(), "serving layers");
-    axum::serve(listener, http::router(mirror))
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
-        .context("serving layers")
+    let routes = http::router(mirror);
+    self::serve::serve(listener, routes, shutdown, AtTheEnd::Finish).await;
+    Ok(())
 }
 
 /// Takes part in the cluster, in the background.
@@ -194,21 +205,10 @@ fn meet(
     let routes = seed::router(mirror.clone());
     let shutdown = shutdown.clone();
     match trust.listener(doors.chunks)? {
-        Ok(proven) => tokio::spawn(serve_peers(proven, routes, shutdown)),
-        Err(port) => tokio::spawn(serve_peers(port, routes, shutdown)),
+        Ok(proven) => tokio::spawn(serve::serve(proven, routes, shutdown, AtTheEnd::BreakOff)),
+        Err(port) => tokio::spawn(serve::serve(port, routes, shutdown, AtTheEnd::BreakOff)),
     };
     Ok(())
-}
-
-async fn serve_peers<L>(port: L, routes: axum::Router, shutdown: CancellationToken)
-where
-    L: axum::serve::Listener,
-    L::Addr: std::fmt::Debug,
-{
-    tokio::select! {
-        ended = axum::serve(port, routes) => tracing::error!(?ended, "stopped serving peers"),
-        () = shutdown.cancelled() => {}
-    }
 }
 
 fn peers(settings: &Settings, trust: &Trust, doors: &Doors) -> Result<Arc<Peers>> {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 /// A rate that all who share it keep together, each in the order of asking; one piece may pass at once.
@@ -57,9 +58,18 @@ impl Pace {
 /// More peers than this are not remembered.
 const MOST_PEERS: usize = 10_000;
 
+/// Chunks that are sent at the same time.
+const SLOTS: usize = 4;
+/// A chunk that takes longer than this, because its receiver is slow, does not keep others waiting.
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// The turn of one chunk.
+pub type Turn = OwnedSemaphorePermit;
+
 /// How fast bytes go to other nodes: to all of them together, and to each.
 #[derive(Debug)]
 pub struct Egress {
+    slots: Arc<Semaphore>,
     all: Pace,
     each: Option<u64>,
     peers: Mutex<HashMap<SocketAddr, Arc<Pace>>>,
@@ -69,9 +79,24 @@ impl Egress {
     /// So many bytes a second; as many as there are, if nothing.
     pub fn of(all: Option<u64>, each: Option<u64>) -> Self {
         Self {
+            slots: Arc::new(Semaphore::new(SLOTS)),
             all: Pace::of(all),
             each,
             peers: Mutex::default(),
+        }
+    }
+
+    /// A turn to send a chunk, if there is one just now.
+    pub fn free_turn(&self) -> Option<Turn> {
+        self.slots.clone().try_acquire_owned().ok()
+    }
+
+    /// Waits for a turn to send a chunk, each in the order of asking.
+    pub async fn turn(&self) -> Turn {
+        match self.slots.clone().acquire_owned().await {
+            Ok(turn) => turn,
+            // Nobody closes it.
+            Err(_) => std::future::pending().await,
         }
     }
 
@@ -95,6 +120,25 @@ impl Egress {
         }
         let new = || Arc::new(Pace::of(self.each));
         peers.entry(peer).or_insert_with(new).clone()
+    }
+}
+
+/// A chunk that is being sent; its turn ends when this is dropped, or when it takes too long.
+#[derive(Debug)]
+pub struct Sending {
+    _until: oneshot::Sender<()>,
+}
+
+impl Sending {
+    /// Begins now.
+    pub fn of(turn: Turn) -> Self {
+        let (until, ended) = oneshot::channel();
+        tokio::spawn(async move {
+            // Either is its end.
+            let _ = tokio::time::timeout(LONGEST, ended).await;
+            drop(turn);
+        });
+        Self { _until: until }
     }
 }
 

@@ -16,12 +16,24 @@ pub(crate) struct Cluster {
     zones: Vec<String>,
     folders: Vec<TempDir>,
     authority: Option<Authority>,
+    mib_per_second: Option<u64>,
 }
 
 impl Cluster {
     /// `count` caches that have found each other.
     pub(crate) async fn of(upstream: &Upstream, count: usize) -> Self {
         Self::in_zones(upstream, &vec![""; count]).await
+    }
+
+    /// The same, of which each sends so much to others in a second.
+    pub(crate) async fn sending(upstream: &Upstream, count: usize, mib_per_second: u64) -> Self {
+        let mut cluster = Self::of(upstream, 0).await;
+        cluster.mib_per_second = Some(mib_per_second);
+        for _ in 0..count {
+            cluster.add(upstream, "", Doors::new()).await;
+        }
+        cluster.meet().await;
+        cluster
     }
 
     /// One cache in each of these zones, which may repeat.
@@ -37,6 +49,7 @@ impl Cluster {
     ) -> Self {
         let mut cluster = Self {
             authority,
+            mib_per_second: None,
             nodes: Vec::new(),
             addresses: Vec::new(),
             zones: Vec::new(),
@@ -56,6 +69,7 @@ impl Cluster {
         settings.seeds = self.addresses.iter().map(SocketAddr::to_string).collect();
         // Rights are a matter of each node alone, and of other tests.
         settings.anyone = true;
+        settings.peers_mib_per_second = self.mib_per_second;
         zone.clone_into(&mut settings.zone);
         let name = format!("n{}.node.orlop.dev", self.nodes.len());
         let authority = self.authority.as_ref();

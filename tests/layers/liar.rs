@@ -8,6 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
+use orlop::layers::blob::layout::Layout;
 use orlop::layers::image::digest::ChunkSum;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,8 +19,6 @@ use crate::noise::noise;
 use crate::upstream::Upstream;
 
 const MIB: usize = 1 << 20;
-/// The chunk size of the layers of these tests.
-const CHUNK: usize = 128 << 10;
 
 /// What is changed on the way out.
 #[derive(Clone)]
@@ -128,7 +127,9 @@ fn layer(upstream: &Upstream, cluster: &Cluster, home: usize, at_home: bool) -> 
 }
 
 fn flipped(layer: &[u8], chunk: usize) -> Lie {
-    let right = &layer[chunk * CHUNK..(chunk + 1) * CHUNK];
+    let span = Layout::of(layer.len() as u64).span(chunk);
+    let index = |at: u64| usize::try_from(at).expect("it lies in the layer");
+    let right = &layer[index(span.start)..index(span.end)];
     let mut wrong = right.to_vec();
     wrong[3] ^= 1;
     let sums = (
@@ -141,6 +142,10 @@ fn flipped(layer: &[u8], chunk: usize) -> Lie {
     }
 }
 
+fn chunks(layer: &[u8]) -> usize {
+    Layout::of(layer.len() as u64).count()
+}
+
 fn bans(node: &Cache) -> f64 {
     node.metric("layers_bans_total").unwrap_or_default()
 }
@@ -150,7 +155,7 @@ async fn a_peer_that_sends_wrong_bytes_is_banned_and_nobody_gets_them() {
     let upstream = Upstream::start().await;
     let (cluster, told) = cluster_with_a_liar(&upstream).await;
     let (layer, path) = layer(&upstream, &cluster, 3, false);
-    let every = (0..layer.len() / CHUNK).map(|chunk| Lie { chunk, sums: None });
+    let every = (0..chunks(&layer)).map(|chunk| Lie { chunk, sums: None });
     told.lock().expect("no panic").extend(every);
 
     let seen = cluster.all_get(&[0, 1, 2, 3], &path).await;
@@ -165,7 +170,7 @@ async fn a_home_that_vouches_for_wrong_bytes_is_replaced_inside_the_answer() {
     let upstream = Upstream::start().await;
     let (cluster, told) = cluster_with_a_liar(&upstream).await;
     let (layer, path) = layer(&upstream, &cluster, 3, true);
-    let last = layer.len() / CHUNK - 1;
+    let last = chunks(&layer) - 1;
     told.lock().expect("no panic").push(flipped(&layer, last));
 
     let seen = cluster.all_get(&[0, 1, 2], &path).await;

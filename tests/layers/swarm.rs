@@ -9,6 +9,7 @@ use crate::upstream::{Fault, Upstream};
 
 const MIB: usize = 1 << 20;
 const FROM_PEERS: &str = "layers_received_bytes_total{source=\"peer\"}";
+const TO_PEERS: &str = "layers_sent_bytes_total{sink=\"peer\"}";
 
 #[tokio::test]
 async fn nodes_that_ask_together_share_one_fetch() {
@@ -59,6 +60,29 @@ async fn what_one_node_holds_is_had_without_upstream() {
         }
     }
     assert_eq!(upstream.sent(), sent);
+}
+
+#[tokio::test]
+#[expect(clippy::cast_precision_loss, reason = "a layer of a test is small")]
+async fn what_one_node_holds_leaves_it_few_times_however_many_pull() {
+    let upstream = Upstream::start().await;
+    let layer = noise(7, 8 * MIB);
+    let digest = upstream.blob("a/b", &layer);
+    let cluster = Cluster::sending(&upstream, 7, 8).await;
+    let home = cluster.home(&digest);
+    let holder = (home + 1) % 7;
+    cluster.nodes[holder].get(&blob(&digest)).await;
+    let sent = |at: usize| cluster.nodes[at].metric(TO_PEERS).unwrap_or_default();
+    let before = [holder, home].map(sent);
+    let rest: Vec<usize> = (0..7).filter(|at| ![home, holder].contains(at)).collect();
+
+    let seen = cluster.all_get(&rest, &blob(&digest)).await;
+
+    assert!(seen.iter().all(|seen| seen.bytes() == layer));
+    for (node, before) in [holder, home].into_iter().zip(before) {
+        let times = (sent(node) - before) / layer.len() as f64;
+        assert!(times < 2.0, "{times} times");
+    }
 }
 
 #[tokio::test]

@@ -1,27 +1,29 @@
 //! One blob that is here or arriving: its chunks, each checked as it comes, and all of them against its digest.
 
 pub mod bitmap;
+pub mod layout;
 pub mod progress;
+mod stamp;
 
-use std::fs::{File, FileTimes};
-use std::io;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use bytes::Bytes;
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::sync::watch;
 
 use self::bitmap::Bitmap;
+use self::layout::{Layout, whole_number};
 pub use self::progress::{Progress, Refused, Standing};
+use self::stamp::Stamp;
 use crate::layers::image::digest::{ChunkSum, Digest, Sum};
 
-/// The largest chunk, and the one of every blob of 256 MiB and more.
-const LARGEST_CHUNK: u64 = 1 << 20;
-/// The smallest chunk: below it the requests cost more than the finer sharing saves.
-const SMALLEST_CHUNK: u64 = 128 << 10;
+/// What is read at once of what the kernel has in memory: little enough to stay in the cache of a processor.
+const PIECE: usize = 64 << 10;
 
 /// A blob in a file, whole or in part; shared by the one who fills it and all who read it.
 ///
@@ -31,7 +33,7 @@ const SMALLEST_CHUNK: u64 = 128 << 10;
 pub struct Blob {
     digest: Digest,
     size: u64,
-    chunk: u64,
+    layout: Layout,
     file: File,
     progress: watch::Sender<Progress>,
     running: Mutex<Running>,
@@ -46,18 +48,11 @@ struct Running {
     sum: Sum,
 }
 
-/// What a file looks like to the kernel; any write to it changes this.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    written: (i64, i64, u64),
-    changed: (i64, i64),
-}
-
 impl Blob {
     /// A blob of `size` bytes of which nothing is verified yet, to be kept in `file`.
     pub fn new(digest: Digest, size: u64, file: File) -> Arc<Self> {
-        let chunk = chunk_size(size);
-        let count = chunk_count(size);
+        let layout = Layout::of(size);
+        let count = layout.count();
         let sum = digest.sum();
         let standing = if size > 0 {
             Standing::Arriving
@@ -75,7 +70,7 @@ impl Blob {
         Arc::new(Self {
             digest,
             size,
-            chunk,
+            layout,
             file,
             progress: watch::Sender::new(progress),
             running: Mutex::new(Running { next: 0, sum }),
@@ -101,13 +96,12 @@ impl Blob {
 
     /// The bytes that chunk `at` covers.
     pub fn span(&self, at: usize) -> Range<u64> {
-        let start = at as u64 * self.chunk;
-        start..(start + self.chunk).min(self.size)
+        self.layout.span(at)
     }
 
     /// The chunk that byte `at` lies in.
     pub fn chunk_of(&self, at: u64) -> usize {
-        whole_number(at / self.chunk)
+        self.layout.chunk_of(at)
     }
 
     /// How far it has come, to look at and to wait on.
@@ -174,6 +168,17 @@ impl Blob {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// The first bytes of `range` of those that are verified, without waiting for the disk; perhaps none.
+    pub fn read_cached(&self, range: Range<u64>) -> Bytes {
+        let len = whole_number(range.end - range.start).min(PIECE);
+        let mut bytes = vec![0; len];
+        let spare = &mut [IoSliceMut::new(&mut bytes)];
+        // Where a filesystem can not do this, nothing is cached.
+        let read = preadv2(&self.file, spare, range.start, ReadWriteFlags::NOWAIT);
+        bytes.truncate(if self.is_lost() { 0 } else { read.unwrap_or(0) });
+        bytes.into()
+    }
+
     /// Notes the sum of a chunk that somebody vouches for; the first word on a chunk stands.
     pub fn learn(&self, at: usize, sum: ChunkSum) {
         self.progress.send_if_modified(|progress| {
@@ -218,41 +223,6 @@ impl Blob {
         });
     }
 
-    /// Remembers what the file looks like now; called when nobody of us will write to it any more.
-    pub fn seal(&self) -> io::Result<()> {
-        *lock(&self.stamp) = Some(Stamp::of(&self.file)?);
-        Ok(())
-    }
-
-    /// Seals the file while it gets another name, which the kernel notes in it as a change.
-    pub fn seal_renaming(&self, rename: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let mut stamp = lock(&self.stamp);
-        let before = Stamp::of(&self.file)?;
-        rename()?;
-        let after = Stamp::of(&self.file)?;
-        // A write in between is no change that a name makes: what was sealed before is then found to be touched.
-        let same = before.written == after.written;
-        *stamp = Some(if same { after } else { before });
-        Ok(())
-    }
-
-    /// Whether the file is untouched since it was sealed; always so before.
-    pub fn untouched(&self) -> bool {
-        self.is_as(lock(&self.stamp).as_ref())
-    }
-
-    /// Notes in the file itself that it was used now, unless somebody else touched it.
-    pub fn used_now(&self) {
-        let mut stamp = lock(&self.stamp);
-        if self.is_as(stamp.as_ref()) && stamp.is_some() {
-            let now = FileTimes::new().set_modified(SystemTime::now());
-            // A file that is not ours, or on a disk that became read-only, only forgets when it was used.
-            if self.file.set_times(now).is_ok() {
-                *stamp = Stamp::of(&self.file).ok();
-            }
-        }
-    }
-
     /// Whether its file has no name any more.
     pub fn is_unlinked(&self) -> bool {
         self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)
@@ -261,10 +231,6 @@ impl Blob {
     /// The file that it is kept in.
     pub fn file(&self) -> &File {
         &self.file
-    }
-
-    fn is_as(&self, stamp: Option<&Stamp>) -> bool {
-        stamp.is_none_or(|stamp| Stamp::of(&self.file).is_ok_and(|now| now == *stamp))
     }
 
     fn take(
@@ -333,34 +299,6 @@ impl Blob {
             running.next += 1;
         }
     }
-}
-
-impl Stamp {
-    fn of(file: &File) -> io::Result<Self> {
-        let meta = file.metadata()?;
-        Ok(Self {
-            written: (meta.mtime(), meta.mtime_nsec(), meta.len()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        })
-    }
-}
-
-/// The chunk size of a blob, the same on every node: about 256 chunks, so that the last ones, which can be relayed only
-/// when they are complete, are a small part of the whole; 128 KiB to 1 MiB.
-fn chunk_size(size: u64) -> u64 {
-    (size / 256)
-        .next_power_of_two()
-        .clamp(SMALLEST_CHUNK, LARGEST_CHUNK)
-}
-
-/// How many chunks a blob of `size` bytes has.
-pub fn chunk_count(size: u64) -> usize {
-    whole_number(size.div_ceil(chunk_size(size)))
-}
-
-/// A count or a length as an index has it; one beyond any memory fails where it is used.
-fn whole_number(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,10 +2,9 @@
 
 use super::*;
 
-const CHUNK: usize = 128 << 10;
-
+/// What makes four chunks.
 fn bytes() -> Vec<u8> {
-    (0..=250).cycle().take(3 * CHUNK + 5).collect()
+    (0..=250).cycle().take(390_005).collect()
 }
 
 fn blob(digest: Digest, size: usize) -> Arc<Blob> {
@@ -17,7 +16,8 @@ fn blob(digest: Digest, size: usize) -> Arc<Blob> {
 }
 
 fn piece(bytes: &[u8], at: usize) -> &[u8] {
-    &bytes[at * CHUNK..bytes.len().min((at + 1) * CHUNK)]
+    let Range { start, end } = Layout::of(bytes.len() as u64).span(at);
+    &bytes[whole_number(start)..whole_number(end)]
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use super::Fetches;
 use crate::layers::members::homes::Above;
 use crate::layers::miss::Miss;
 use crate::layers::swarm::Swarm;
-use crate::layers::swarm::peers::{NewsStream, Peers, Trouble};
+use crate::layers::swarm::lines::NewsStream;
+use crate::layers::swarm::peers::{Peers, Trouble};
 use crate::layers::upstream::flow::{Ask, Flow};
 
 /// How many homes may fail, one after the other.

@@ -13,21 +13,20 @@ use super::connect::{Feed, MOST_HOMES};
 use crate::layers::blob::{Blob, Refused, Standing};
 use crate::layers::metrics::Source;
 use crate::layers::miss::Miss;
-use crate::layers::swarm::peers::{Chunk, NewsStream, Peers, Trouble};
-use crate::layers::swarm::wire::News;
-use crate::layers::swarm::{Pick, Swarm};
+use crate::layers::swarm::Swarm;
+use crate::layers::swarm::lines::NewsStream;
+use crate::layers::swarm::peers::Peers;
 use crate::layers::upstream::flow::{Ask, Flow};
 
 /// Requests that wait for whatever the home gives, for each blob.
 const TAKERS: usize = 2;
 /// Requests for chunks that others have, for each blob.
 const FETCHERS: usize = 6;
-/// A chunk that takes longer is asked from the home as well.
-const SLOW: Duration = Duration::from_secs(1);
 /// How long a new home waits to hear what the others have before it asks upstream.
 const TAKEOVER: Duration = Duration::from_millis(300);
+
 /// Why a blob does not come any more from where it came from.
-enum Lost {
+pub(super) enum Lost {
     /// That node failed; another may do.
     Peer(String),
     /// Nobody will do.
@@ -36,11 +35,11 @@ enum Lost {
 
 /// One blob that is being filled.
 #[derive(Clone)]
-struct Filling {
-    fetches: Arc<Fetches>,
-    peers: Option<Arc<Peers>>,
-    ask: Ask,
-    swarm: Arc<Swarm>,
+pub(super) struct Filling {
+    pub(super) fetches: Arc<Fetches>,
+    pub(super) peers: Option<Arc<Peers>>,
+    pub(super) ask: Ask,
+    pub(super) swarm: Arc<Swarm>,
 }
 
 /// Fills the blob of `swarm`, from `feed` first; why not, if it can not be had.
@@ -111,7 +110,7 @@ impl Filling {
                 Standing::Broken(why) => return Err(Lost::All(why.to_string())),
                 Standing::Arriving => {}
             }
-            if let Some(gap) = self.swarm.gap(|holder| self.usable(holder)) {
+            if let Some(gap) = self.swarm.gap(self.usable()) {
                 let poured = self.pour(gap, flow.take()).await;
                 poured.map_err(Lost::All)?;
                 continue;
@@ -164,165 +163,12 @@ impl Filling {
         .await
     }
 
-    /// Hears the news of the swarm.
-    async fn listen(self, home: SocketAddr, mut news: NewsStream) -> Lost {
-        let Some(peers) = &self.peers else {
-            return Lost::All("there are no peers".to_owned());
-        };
-        loop {
-            match news.next().await {
-                Ok(News::Sums(sums)) => {
-                    for (at, sum) in sums {
-                        if let Ok(sum) = sum.parse() {
-                            self.swarm.blob.learn(at, sum);
-                        }
-                    }
-                    self.swarm.wake();
-                }
-                Ok(News::Placed(mut placed)) => {
-                    placed.retain(|(_, holder)| *holder != peers.members.me().address);
-                    self.swarm.placed(&placed);
-                }
-                Ok(News::Alive | News::Size(_)) => {}
-                // What it vouched for may be wrong, and nobody can tell which part of it.
-                Ok(News::Broken(why)) => {
-                    self.fetches.avoid(home);
-                    return Lost::All(why);
-                }
-                Ok(News::Miss(status, _)) => return Lost::Peer(format!("it answered {status}")),
-                Err(trouble) => return Lost::Peer(trouble.to_string()),
-            }
-        }
-    }
-
-    /// Takes what the home gives.
-    async fn take(self, home: SocketAddr) -> Lost {
-        let Some(peers) = &self.peers else {
-            return Lost::All("there are no peers".to_owned());
-        };
-        loop {
-            let coming = self.swarm.coming();
-            let comes = |at| self.swarm.comes(at);
-            match peers.next(home, &self.ask.digest, &coming, comes).await {
-                Ok(None) => {}
-                Ok(Some(chunk)) => {
-                    if let Some(sum) = chunk.sum {
-                        self.swarm.blob.learn(chunk.at, sum);
-                    }
-                    let at = chunk.at;
-                    let put = self.put(home, Some(home), chunk).await;
-                    self.swarm.settled(at);
-                    if let Err(lost) = put {
-                        return lost;
-                    }
-                }
-                Err(trouble) => return Lost::Peer(trouble.to_string()),
-            }
-        }
-    }
-
-    /// Fetches what others have, and from the home what no other gives.
-    async fn fetch_placed(self, home: Option<SocketAddr>) -> Lost {
-        let mut changes = self.swarm.changes();
-        loop {
-            changes.mark_unchanged();
-            let Some(pick) = self
-                .swarm
-                .pick(home.is_some(), |holder| self.usable(holder))
-            else {
-                // The sender is as old as we are.
-                let _ = changes.changed().await;
-                continue;
-            };
-            let got = self.get(pick, home).await;
-            self.swarm.settled(pick.chunk);
-            if let Err(lost) = got {
-                return lost;
-            }
-        }
-    }
-
-    async fn get(&self, pick: Pick, home: Option<SocketAddr>) -> Result<(), Lost> {
-        let Some(peers) = &self.peers else {
-            return Err(Lost::All("there are no peers".to_owned()));
-        };
-        let ask =
-            |from| async move { (from, peers.chunk(from, &self.ask.digest, pick.chunk).await) };
-        let (from, got) = match (pick.holder, home) {
-            (Some(holder), None) => ask(holder).await,
-            (None, Some(home)) => ask(home).await,
-            (None, None) => return Ok(()),
-            (Some(holder), Some(home)) => {
-                let mut first = std::pin::pin!(ask(holder));
-                if let Ok(got) = tokio::time::timeout(SLOW, &mut first).await {
-                    got
-                } else {
-                    tokio::select! {
-                        got = &mut first => got,
-                        got = ask(home) => got,
-                    }
-                }
-            }
-        };
-        match got {
-            Ok(chunk) => self.put(from, home, chunk).await,
-            Err(trouble) if Some(from) == home => match trouble {
-                Trouble::Gone(why) => Err(Lost::Peer(why)),
-                // It is on its way to the home, too.
-                Trouble::Miss(_) => Ok(()),
-            },
-            Err(trouble) => {
-                self.swarm.failed(pick.chunk, from);
-                if let Trouble::Gone(_) = trouble {
-                    self.fetches.avoid(from);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    async fn put(
-        &self,
-        from: SocketAddr,
-        home: Option<SocketAddr>,
-        chunk: Chunk,
-    ) -> Result<(), Lost> {
-        let at = chunk.at;
-        self.fetches
-            .metrics()
-            .received(Source::Peer, chunk.bytes.len());
-        match put(&self.swarm.blob, at, chunk.bytes).await {
-            Ok(()) => Ok(()),
-            Err(refused @ Refused::NotTheBlob(_)) => {
-                // The home vouched for the sums; who wakes up now must not ask it again.
-                if let Some(home) = home {
-                    self.fetches.ban(home);
-                }
-                Err(Lost::All(refused.to_string()))
-            }
-            Err(Refused::Wrong(_)) => {
-                self.swarm.failed(at, from);
-                self.fetches.ban(from);
-                if Some(from) == home {
-                    return Err(Lost::Peer("it sent wrong bytes".to_owned()));
-                }
-                Ok(())
-            }
-            Err(refused @ Refused::Disk(_)) => Err(Lost::All(self.note(&refused).to_string())),
-        }
-    }
-
     /// Before anybody looks for another source, it must be known that none can be kept.
-    fn note<'a>(&self, refused: &'a Refused) -> &'a Refused {
+    pub(super) fn note<'a>(&self, refused: &'a Refused) -> &'a Refused {
         if let Refused::Disk(error) = refused {
             self.fetches.disk_failed(error);
         }
         refused
-    }
-
-    fn usable(&self, holder: SocketAddr) -> bool {
-        let peers = self.peers.as_ref();
-        peers.is_some_and(|peers| !peers.members.shuns(holder))
     }
 
     /// Turns away from a home, or holder, that failed.

@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod fill;
+mod gather;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

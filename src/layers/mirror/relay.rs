@@ -80,7 +80,7 @@ async fn send(
             }
         };
         at = piece.end;
-        let len = bytes.len();
+        let len = bytes.len() as u64;
         if pieces.send(Ok(bytes)).await.is_err() {
             break;
         }

@@ -1,6 +1,5 @@
 //! The other nodes as this one talks to them: joining the swarm of a blob, and asking for chunks.
 
-use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +7,13 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::http::header::CONNECTION;
 use reqwest::{Client, Response};
-use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use super::Offer;
-use super::wire::{CHUNK, Hello, Join, News, Offered, Resolved, SUM, miss};
+use super::lines::{Lines, NewsStream};
+use super::wire::{CHUNK, HOLDERS, Hello, Join, News, ONLY_YOU, Offered, Resolved, SUM, miss};
 use crate::layers::blob::bitmap::Bitmap;
+use crate::layers::blob::layout::{LARGEST_CHUNK, whole_number};
 use crate::layers::image::digest::{ChunkSum, Digest};
 use crate::layers::members::trust::Trust;
 use crate::layers::members::{Member, Members};
@@ -28,8 +28,6 @@ const DIAL: Duration = Duration::from_millis(500);
 pub const SILENCE: Duration = Duration::from_millis(1500);
 /// Chunks that are received at the same time, over all blobs: what bounds the memory.
 const CHUNKS_AT_ONCE: usize = 24;
-/// No line of news is longer.
-const LONGEST_LINE: usize = 8 << 20;
 /// A chunk as it came.
 #[derive(Debug)]
 pub struct Chunk {
@@ -39,6 +37,17 @@ pub struct Chunk {
     pub sum: Option<ChunkSum>,
     /// Its bytes, not verified.
     pub bytes: Vec<u8>,
+}
+
+/// What a peer answers that is asked for a chunk.
+#[derive(Debug)]
+pub enum Answer {
+    /// The chunk.
+    Chunk(Chunk),
+    /// It has sent it to these, who have it as well.
+    Others(Vec<SocketAddr>),
+    /// It has none to give just now.
+    Nothing,
 }
 
 /// Why a peer gave nothing.
@@ -61,17 +70,6 @@ pub struct Peers {
     /// Who is there.
     pub members: Arc<Members>,
 }
-
-/// What a peer tells, one JSON value a line.
-#[derive(Debug)]
-pub struct Lines<T> {
-    response: Response,
-    buffer: Vec<u8>,
-    kind: PhantomData<fn() -> T>,
-}
-
-/// The news of a swarm.
-pub type NewsStream = Lines<News>;
 
 impl Peers {
     /// A client for the members of a cluster.
@@ -146,22 +144,30 @@ impl Peers {
         let me = self.members.me().address;
         let url = self.url(home, format_args!("{digest}/next/{me}"));
         let request = self.client.post(url).body(coming.to_hex());
-        self.chunk_of(request, comes).await
+        match self.chunk_of(request, comes).await? {
+            Answer::Chunk(chunk) => Ok(Some(chunk)),
+            Answer::Others(_) | Answer::Nothing => Ok(None),
+        }
     }
 
-    /// Chunk `at` from one who has it or is getting it.
+    /// Chunk `at` from one who has it or is getting it; with `only_you` it is not to name others.
     pub async fn chunk(
         &self,
         holder: SocketAddr,
         digest: &Digest,
         at: usize,
-    ) -> Result<Chunk, Trouble> {
+        only_you: bool,
+    ) -> Result<Answer, Trouble> {
         let me = self.members.me().address;
         let url = self.url(holder, format_args!("{digest}/chunks/{at}/{me}"));
-        let chunk = self.chunk_of(self.client.get(url), |_| {}).await?;
-        chunk
-            .filter(|chunk| chunk.at == at)
-            .ok_or(Trouble::Miss(Miss::NotFound))
+        let mut request = self.client.get(url);
+        if only_you {
+            request = request.header(ONLY_YOU, "yes");
+        }
+        match self.chunk_of(request, |_| {}).await? {
+            Answer::Chunk(chunk) if chunk.at != at => Ok(Answer::Nothing),
+            answer => Ok(answer),
+        }
     }
 
     /// The digest that a tag stands for, as its home knows it.
@@ -246,51 +252,36 @@ impl Peers {
         &self,
         request: reqwest::RequestBuilder,
         comes: impl FnOnce(usize),
-    ) -> Result<Option<Chunk>, Trouble> {
-        let response = self.send(request).await?;
-        if response.status() == StatusCode::NO_CONTENT {
-            return Ok(None);
-        }
+    ) -> Result<Answer, Trouble> {
+        let mut response = self.send(request).await?;
         let header = |name| response.headers().get(name)?.to_str().ok();
+        if response.status() == StatusCode::NO_CONTENT {
+            let others = header(HOLDERS).into_iter().flat_map(|all| all.split(','));
+            let others: Vec<_> = others.filter_map(|one| one.parse().ok()).collect();
+            return Ok(if others.is_empty() {
+                Answer::Nothing
+            } else {
+                Answer::Others(others)
+            });
+        }
         let at = header(CHUNK).and_then(|at| at.parse().ok());
         let at =
             at.ok_or_else(|| Trouble::Gone("it does not say which chunk it sent".to_owned()))?;
         comes(at);
         let sum = header(SUM).and_then(|sum| sum.parse().ok());
         let _slot = self.slots.acquire().await.map_err(gone)?;
-        let bytes = response.bytes().await.map_err(gone)?.into();
-        Ok(Some(Chunk { at, sum, bytes }))
+        let len = response.content_length().unwrap_or(0).min(LARGEST_CHUNK);
+        let mut bytes = Vec::with_capacity(whole_number(len));
+        while let Some(piece) = response.chunk().await.map_err(gone)? {
+            if (bytes.len() + piece.len()) as u64 > LARGEST_CHUNK {
+                return Err(Trouble::Gone("it sent more than a chunk".to_owned()));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(Answer::Chunk(Chunk { at, sum, bytes }))
     }
 }
 
-impl<T: DeserializeOwned> Lines<T> {
-    fn of(response: Response) -> Self {
-        Self {
-            response,
-            buffer: Vec::new(),
-            kind: PhantomData,
-        }
-    }
-
-    /// The next line. A peer that is silent for too long is gone.
-    pub async fn next(&mut self) -> Result<T, Trouble> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let rest = self.buffer.split_off(end + 1);
-                let line = std::mem::replace(&mut self.buffer, rest);
-                return serde_json::from_slice(&line).map_err(gone);
-            }
-            let more = tokio::time::timeout(SILENCE, self.response.chunk()).await;
-            match more.map_err(gone)?.map_err(gone)? {
-                Some(bytes) if self.buffer.len() < LONGEST_LINE => {
-                    self.buffer.extend_from_slice(&bytes);
-                }
-                _ => return Err(Trouble::Gone("it hung up".to_owned())),
-            }
-        }
-    }
-}
-
-fn gone(error: impl Into<anyhow::Error>) -> Trouble {
+pub(super) fn gone(error: impl Into<anyhow::Error>) -> Trouble {
     Trouble::Gone(format!("{:#}", error.into()))
 }

@@ -15,13 +15,14 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::wire::{CHUNK, Hello, Join, News, Offered, Resolved, SUM, as_text};
+use super::uplink::{chunk, next};
+use super::wire::{Hello, Join, News, Offered, Resolved, as_text};
 use super::{Offer, Swarm};
 use crate::layers::blob::Standing;
 use crate::layers::blob::bitmap::Bitmap;
+use crate::layers::blob::layout::Layout;
 use crate::layers::fetch::Fetches;
 use crate::layers::image::digest::Digest;
-use crate::layers::metrics::Sink;
 use crate::layers::mirror::answer;
 use crate::layers::mirror::http::Mirror;
 use crate::layers::mirror::tags::{By, Name};
@@ -31,8 +32,6 @@ use crate::layers::upstream::flow::{Ask, Kind};
 
 /// How often a joiner hears that we are there, at the least.
 const HEARTBEAT: Duration = Duration::from_millis(400);
-/// How long a request for a chunk waits for one.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the blob itself may take to be found, before a joiner is told to look elsewhere.
 const FINDING: Duration = Duration::from_secs(20);
 
@@ -86,7 +85,9 @@ async fn join(
 
 async fn find(fetches: &Arc<Fetches>, digest: Digest, join: Join) -> Result<Arc<Swarm>, Miss> {
     if join.here_only {
-        return fetches.here(&digest).ok_or(Miss::NotFound);
+        let here = fetches.here(&digest).ok_or(Miss::NotFound)?;
+        here.joins(join.from);
+        return Ok(here);
     }
     let kind = if join.manifest {
         Kind::Manifest
@@ -94,7 +95,7 @@ async fn find(fetches: &Arc<Fetches>, digest: Digest, join: Join) -> Result<Arc<
         Kind::Blob
     };
     let offer = join.offer.and_then(|Offered { size, have, sums }| {
-        let count = crate::layers::blob::chunk_count(size);
+        let count = Layout::of(size).count();
         let sums = sums
             .into_iter()
             .map(|(at, sum)| Some((at, sum.parse().ok()?)));
@@ -114,6 +115,7 @@ async fn find(fetches: &Arc<Fetches>, digest: Digest, join: Join) -> Result<Arc<
         offer: offer.map(Arc::new),
     };
     let swarm = fetches.swarm(&ask).await?;
+    swarm.joins(join.from);
     if let Some(offer) = &ask.offer {
         swarm.accept(offer);
     }
@@ -149,8 +151,8 @@ async fn tell(swarm: &Swarm, lines: &Lines) {
             now.standing.clone()
         };
         changes.mark_unchanged();
-        let given = swarm.given_since(placed);
-        placed += given.len();
+        let given;
+        (given, placed) = swarm.given_since(placed);
         if !given.is_empty() {
             news.push(News::Placed(given));
         }
@@ -173,80 +175,6 @@ async fn tell(swarm: &Swarm, lines: &Lines) {
             return;
         }
     }
-}
-
-async fn next(
-    State(mirror): State<Arc<Mirror>>,
-    Path((digest, from)): Path<(Digest, SocketAddr)>,
-    coming: String,
-) -> Response {
-    let Some(swarm) = mirror.fetches.here(&digest) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    let Some(coming) = Bitmap::from_hex(&coming, swarm.blob.chunks()) else {
-        return StatusCode::BAD_REQUEST.into_response();
-    };
-    let mut progress = swarm.blob.progress();
-    let waiting = async {
-        loop {
-            progress.borrow_and_update();
-            if let Some(chunk) = swarm.give(from, &coming) {
-                return Some(chunk);
-            }
-            progress.changed().await.ok()?;
-        }
-    };
-    match tokio::time::timeout(PATIENCE, waiting).await {
-        // It was promised to this one, and others are told so.
-        Ok(Some(chunk)) => send(&mirror, &swarm, chunk, from, PATIENCE * 2).await,
-        _ => StatusCode::NO_CONTENT.into_response(),
-    }
-}
-
-async fn chunk(
-    State(mirror): State<Arc<Mirror>>,
-    Path((digest, chunk, from)): Path<(Digest, usize, SocketAddr)>,
-) -> Response {
-    let Some(swarm) = mirror.fetches.here(&digest) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    let mut progress = swarm.blob.progress();
-    let here = async { progress.wait_for(|now| now.have.has(chunk)).await.is_ok() };
-    match tokio::time::timeout(PATIENCE, here).await {
-        Ok(true) => send(&mirror, &swarm, chunk, from, PATIENCE / 2).await,
-        _ => StatusCode::NO_CONTENT.into_response(),
-    }
-}
-
-/// Sends a chunk, unless that would have to wait for longer than `limit`.
-async fn send(
-    mirror: &Mirror,
-    swarm: &Swarm,
-    chunk: usize,
-    to: SocketAddr,
-    limit: Duration,
-) -> Response {
-    let blob = swarm.blob.clone();
-    let span = blob.span(chunk);
-    let egress = &mirror.fetches.sources.egress;
-    if !egress.take_soon(to, span.end - span.start, limit).await {
-        return StatusCode::NO_CONTENT.into_response();
-    }
-    let sum = blob.progress().borrow().sums[chunk];
-    let Ok(bytes) = mirror.fetches.read(&blob, span).await else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    mirror.fetches.metrics().sent(Sink::Peer, bytes.len());
-    let mut headers = vec![(CHUNK, chunk.to_string())];
-    headers.extend(sum.map(|sum| (SUM, sum.to_string())));
-    let mut response = answer::json_body(Vec::new(), "application/octet-stream");
-    for (name, value) in headers {
-        if let Ok(value) = value.try_into() {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    *response.body_mut() = bytes.into();
-    response
 }
 
 async fn hello(State(mirror): State<Arc<Mirror>>) -> Response {

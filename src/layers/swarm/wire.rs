@@ -15,6 +15,10 @@ use crate::layers::miss::Miss;
 pub const CHUNK: &str = "orlop-chunk";
 /// The header that tells the chunk's sum.
 pub const SUM: &str = "orlop-sum";
+/// The header that tells who else has a chunk, from one who would rather not give it again.
+pub const HOLDERS: &str = "orlop-holders";
+/// The header of one who knows of nobody else to ask for a chunk.
+pub const ONLY_YOU: &str = "orlop-only-you";
 
 /// How a node joins the swarm of a blob.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,6 +85,12 @@ pub struct Hello {
     pub member: Member,
     /// What gossip for it is sealed with.
     pub key: Key,
+}
+
+/// Addresses as they travel in a header.
+pub fn addresses(of: &[SocketAddr]) -> String {
+    let texts: Vec<_> = of.iter().map(SocketAddr::to_string).collect();
+    texts.join(",")
 }
 
 /// A miss as it travels between peers.
