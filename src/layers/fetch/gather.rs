@@ -87,46 +87,63 @@ impl Filling {
                 let _ = changes.changed().await;
                 continue;
             };
-            let got = self.get(pick, home).await;
-            self.swarm.settled(pick.chunk, pick.holder);
-            if let Err(lost) = got {
+            let Some(first) = pick.holder.or(home) else {
+                return Lost::All("there is nobody to ask".to_owned());
+            };
+            let (from, got) = self.fastest(pick, first, home).await;
+            let taken = self.answered(pick.chunk, from, home, got).await;
+            // Whoever was slower than the home counts as asked on: others are asked before it.
+            let holder = pick.holder.filter(|holder| *holder == from);
+            self.swarm.settled(pick.chunk, holder);
+            if let Err(lost) = taken {
                 return lost;
             }
         }
     }
 
-    async fn get(&self, pick: Pick, home: Option<SocketAddr>) -> Result<(), Lost> {
-        let (from, got) = match (pick.holder, home) {
-            (Some(holder), None) => self.ask(holder, pick.chunk, false).await,
-            (None, Some(home)) => self.ask(home, pick.chunk, true).await,
-            (None, None) => return Ok(()),
-            (Some(holder), Some(home)) => {
-                let mut first = std::pin::pin!(self.ask(holder, pick.chunk, false));
-                if let Ok(got) = tokio::time::timeout(SLOW, &mut first).await {
-                    got
-                } else {
-                    tokio::select! {
-                        got = &mut first => got,
-                        got = self.ask(home, pick.chunk, true) => got,
-                    }
-                }
-            }
+    /// What comes from whom was picked or, if that takes long, from the home.
+    async fn fastest(
+        &self,
+        pick: Pick,
+        first: SocketAddr,
+        home: Option<SocketAddr>,
+    ) -> (SocketAddr, Result<Answer, Trouble>) {
+        let only_you = pick.holder.is_none();
+        let mut got = std::pin::pin!(self.ask(first, pick.chunk, only_you));
+        let Some(home) = home.filter(|home| *home != first) else {
+            return got.await;
         };
+        if let Ok(got) = tokio::time::timeout(SLOW, &mut got).await {
+            return got;
+        }
+        tokio::select! {
+            got = &mut got => got,
+            got = self.ask(home, pick.chunk, true) => got,
+        }
+    }
+
+    async fn answered(
+        &self,
+        chunk: usize,
+        from: SocketAddr,
+        home: Option<SocketAddr>,
+        got: Result<Answer, Trouble>,
+    ) -> Result<(), Lost> {
         match got {
             Ok(Answer::Chunk(chunk)) => return self.put(from, home, chunk).await,
             Ok(Answer::Others(mut others)) => {
                 let me = self.peers.as_ref().map(|peers| peers.members.me().address);
                 others.retain(|other| Some(*other) != me);
-                self.swarm.failed(pick.chunk, from, &others);
+                self.swarm.failed(chunk, from, &others);
             }
             Err(Trouble::Gone(why)) if Some(from) == home => return Err(Lost::Peer(why)),
             // It is on its way to the home, too.
             Ok(Answer::Nothing) | Err(Trouble::Miss(_)) if Some(from) == home => {}
             Ok(Answer::Nothing) | Err(Trouble::Miss(_)) => {
-                self.swarm.failed(pick.chunk, from, &[]);
+                self.swarm.failed(chunk, from, &[]);
             }
             Err(Trouble::Gone(_)) => {
-                self.swarm.failed(pick.chunk, from, &[]);
+                self.swarm.failed(chunk, from, &[]);
                 self.fetches.avoid(from);
             }
         }
