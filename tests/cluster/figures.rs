@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::Test;
 use crate::bed::{NAMESPACE, Watch};
@@ -29,7 +29,7 @@ fn idle(space: &Space<'_>) -> Result<()> {
         ("node", "daemonset/orlop-node"),
         ("router", "deployment/orlop-controller"),
     ] {
-        let look = ["grep", "VmRSS", "/proc/1/status"];
+        let look = ["awk", "/^Rss/ { print $2 }", "/proc/1/status"];
         let exec = [
             "exec",
             "--namespace",
@@ -39,8 +39,12 @@ fn idle(space: &Space<'_>) -> Result<()> {
             "--",
         ];
         let said = space.bed.kubectl(&[&exec[..], &look].concat())?;
-        let kib: u32 = said.split_whitespace().nth(1).context("a size")?.parse()?;
-        println!("resident memory of an idle {what}: {} MiB", kib >> 10);
+        let kib: Vec<u32> = said.lines().map(str::parse).collect::<Result<_, _>>()?;
+        let [own, file, shared] = kib[..] else {
+            bail!("it tells {said}")
+        };
+        let (own, file) = ((own + shared) >> 10, file >> 10);
+        println!("resident memory of an idle {what}: {own} MiB, and {file} MiB of its file");
     }
     Ok(())
 }
