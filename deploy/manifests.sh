@@ -24,7 +24,7 @@ trap 'rm -f "$rendered"' EXIT
 for place in hostPath=/cache storageClass=orlop; do
     "$helm" lint --strict --quiet charts/orlop --set "layers.enabled=true,layers.cache.$place,layers.credentialsSecret=s" \
         --set controller.statusTokenSecret=s,networkPolicy.enabled=true,podMonitor.enabled=true,prometheusRule.enabled=true,dashboard.enabled=true \
-        --set 'pools[0].name=thick,pools[0].lvm.volumeGroup=vg0'
+        --set 'pools[0].name=thick,pools[0].lvm.volumeGroup=vg0,certificates.issuer.name=company'
 done
 {
     echo "# Orlop in the namespace orlop, as charts/orlop gives it: kubectl apply --filename orlop.yaml"

@@ -14,6 +14,7 @@ mod vault;
 pub use self::applicant::Applicant;
 pub use self::desk::Desk;
 pub use self::signer::Signer;
+pub use self::vault::Keeper;
 
 /// Whom the tokens that nodes show must be meant for: one for the API server itself is not shown to us.
 const AUDIENCE: &str = "orlop";

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::authority::Authorities;
-use super::vault::Vault;
+use super::vault::{Keeper, Vault};
 use crate::tls::{Credentials, Role};
 
 /// How often the authorities are looked at, and the own certificate made anew.
@@ -24,12 +24,11 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Opens the authorities in this Secret, which is made if it is not there, and tells their certificates in this
-    /// `ConfigMap`.
+    /// Opens the authorities in this Secret, and tells their certificates in this `ConfigMap`.
     pub async fn open(
         client: &Client,
         namespace: &str,
-        secret: String,
+        secret: (Keeper, String),
         trust: String,
     ) -> Result<Self> {
         let vault = Vault::new(client, namespace, secret, trust);

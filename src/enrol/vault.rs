@@ -12,15 +12,27 @@ use serde_json::json;
 use tracing::info;
 
 use super::authority::{Authorities, Authority};
+use crate::tls::authority;
 
 /// The key, in the `ConfigMap`, of the certificates of all authorities.
 const TRUST: &str = "ca.crt";
 /// Who we are to the API server, when it asks whose fields of an object are.
 const MANAGER: &str = "orlop";
 
+/// Who keeps the Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// We: it is made if it is not there, and has all authorities that are believed.
+    Us,
+    /// Another, such as cert-manager: it has one authority, as `tls.crt` and `tls.key`, and is only read. Its key must stay
+    /// when its certificate is renewed, as what was signed before is believed by it.
+    Another,
+}
+
 /// Both objects, of which neither need exist.
 #[derive(Clone, Debug)]
 pub(super) struct Vault {
+    keeper: Keeper,
     secrets: Api<Secret>,
     secret: String,
     trusts: Api<ConfigMap>,
@@ -28,8 +40,14 @@ pub(super) struct Vault {
 }
 
 impl Vault {
-    pub(super) fn new(client: &Client, namespace: &str, secret: String, trust: String) -> Self {
+    pub(super) fn new(
+        client: &Client,
+        namespace: &str,
+        (keeper, secret): (Keeper, String),
+        trust: String,
+    ) -> Self {
         Self {
+            keeper,
             secrets: Api::namespaced(client.clone(), namespace),
             secret,
             trusts: Api::namespaced(client.clone(), namespace),
@@ -49,6 +67,10 @@ impl Vault {
 
     async fn secret(&self, now: SystemTime) -> Result<Authorities> {
         let found = self.secrets.get_opt(&self.secret).await?;
+        if self.keeper == Keeper::Another {
+            let found = found.context("it is not there yet: is there whoever issues it?")?;
+            return Ok(Authorities::new(vec![issued(&found)?]));
+        }
         let mut authorities = found
             .as_ref()
             .map_or_else(|| Ok(Authorities::default()), read)?;
@@ -104,21 +126,32 @@ impl Vault {
 
 /// Each `NAME.crt` with its `NAME.key`.
 fn read(secret: &Secret) -> Result<Authorities> {
-    let empty = BTreeMap::new();
-    let data = secret.data.as_ref().unwrap_or(&empty);
-    let text = |key: &str| {
-        let bytes = data.get(key).ok_or_else(|| anyhow!("{key} is missing"))?;
-        String::from_utf8(bytes.0.clone()).map_err(|_| anyhow!("{key} is not text"))
-    };
-    let names = data.keys().filter_map(|key| key.strip_suffix(".crt"));
+    let names = secret.data.iter().flatten();
+    let names = names.filter_map(|(key, _)| key.strip_suffix(".crt"));
     let authority = |name: &str| {
-        let (certificate, key) = (text(&format!("{name}.crt"))?, text(&format!("{name}.key"))?);
+        let (certificate, key) = named(secret, name)?;
         Authority::from_pem(certificate, key).with_context(|| format!("{name}.crt"))
     };
     names
         .map(authority)
         .collect::<Result<Vec<_>>>()
         .map(Authorities::new)
+}
+
+/// The authority that another keeps there. Those above it are not believed.
+fn issued(secret: &Secret) -> Result<Authority> {
+    let (chain, key) = named(secret, "tls")?;
+    let own = authority(chain.as_bytes()).context("tls.crt")?;
+    Authority::from_pem(own, key).context("tls.key, which must be in PKCS #8")
+}
+
+fn named(secret: &Secret, name: &str) -> Result<(String, String)> {
+    let text = |key: String| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(&key));
+        let bytes = bytes.ok_or_else(|| anyhow!("{key} is missing"))?;
+        String::from_utf8(bytes.0.clone()).map_err(|_| anyhow!("{key} is not text"))
+    };
+    Ok((text(format!("{name}.crt"))?, text(format!("{name}.key"))?))
 }
 
 fn written(authorities: &Authorities) -> Result<BTreeMap<String, ByteString>> {
@@ -159,5 +192,37 @@ mod tests {
         data.retain(|name, _| !name.contains("key"));
         let cut = read(&secret).expect_err("the key is gone");
         assert!(format!("{cut:#}").contains(".key is missing"), "{cut:#}");
+    }
+
+    #[test]
+    fn of_what_another_issued_only_the_authority_itself_is_believed() {
+        let [mut own, mut above] = [Authorities::default(), Authorities::default()];
+        for one in [&mut own, &mut above] {
+            one.renew(SystemTime::now()).expect("there is randomness");
+        }
+        let of = |certificate: String| Secret {
+            data: Some(BTreeMap::from([
+                ("tls.crt".into(), ByteString(certificate.into_bytes())),
+                (
+                    "tls.key".into(),
+                    ByteString(own.iter().next().expect("one").key.clone().into_bytes()),
+                ),
+                (
+                    "ca.crt".into(),
+                    ByteString(above.certificates().into_bytes()),
+                ),
+            ])),
+            ..Default::default()
+        };
+
+        let chain = of(own.certificates() + &above.certificates());
+        let it = issued(&chain).expect("it is whole");
+        assert_eq!(it.certificate, own.certificates());
+
+        let key = rcgen::KeyPair::generate().expect("there is randomness");
+        let leaf = rcgen::CertificateParams::new(vec!["controller.orlop.dev".into()]);
+        let leaf = leaf.and_then(|leaf| leaf.self_signed(&key)).expect("it is");
+        let refused = issued(&of(leaf.pem())).expect_err("it may sign nothing");
+        assert!(format!("{refused:#}").contains("isCA"), "{refused:#}");
     }
 }

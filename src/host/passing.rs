@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// How long a mount, or a device, may be in use in passing: a tool that another thread starts has our descriptors until it
 /// runs, also one by which a device was ours alone.
-pub const BRIEF: Duration = Duration::from_millis(100);
+pub const BRIEF: Duration = Duration::from_millis(500);
 
 /// Tries again while `passes` says of what came that it passes, but not after `limit`; gives what came last.
 ///

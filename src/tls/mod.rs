@@ -19,7 +19,7 @@ use rustls::{ClientConfig, ConfigBuilder, ServerConfig, WantsVerifier};
 use tracing::{error, info};
 
 pub use self::connection::{Connection, connect, connect_to_controller, listen};
-pub use self::pair::{Pair, life};
+pub use self::pair::{Pair, authority, life};
 pub use self::role::Role;
 use self::verify::Verifier;
 

@@ -16,6 +16,9 @@ use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
+use x509_cert::der::EncodePem;
+use x509_cert::der::pem::LineEnding;
+use x509_cert::ext::pkix::BasicConstraints;
 
 use super::provider;
 use super::role::Role;
@@ -145,6 +148,22 @@ pub fn life(pem: &[u8]) -> Result<(SystemTime, SystemTime)> {
     let life = first.tbs_certificate().validity();
     let [from, until] = [life.not_before, life.not_after].map(|time| time.to_system_time());
     Ok((from, until))
+}
+
+/// The first certificate of a PEM, as PEM.
+///
+/// # Errors
+/// There is none, or it may sign no others.
+pub fn authority(pem: &[u8]) -> Result<String> {
+    let all = Certificate::load_pem_chain(pem).context("it is not PEM")?;
+    let first = all.first().context("no certificate in PEM is in it")?;
+    let constraints = first.tbs_certificate().get_extension::<BasicConstraints>();
+    let may = constraints.context("its basic constraints")?;
+    ensure!(
+        may.is_some_and(|(_, may)| may.ca),
+        "it may sign no others: ask for it with isCA"
+    );
+    Ok(first.to_pem(LineEnding::LF)?)
 }
 
 /// The authorities of a PEM.

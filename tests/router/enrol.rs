@@ -108,6 +108,10 @@ impl Mounted {
 }
 
 fn controller(server: &Server) -> Node {
+    controller_with(server, &[])
+}
+
+fn controller_with(server: &Server, more: &[&str]) -> Node {
     let config = server.config().display().to_string();
     let args = [
         "--kubeconfig",
@@ -117,7 +121,21 @@ fn controller(server: &Server) -> Node {
         "--enrol-listen",
         AT,
     ];
-    Node::start_as("controller", &args)
+    Node::start_as("controller", &[&args, more].concat())
+}
+
+/// An authority as cert-manager keeps it, from the same key each time.
+fn issued(key: &rcgen::KeyPair) -> Value {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "Orlop");
+    let certificate = params.self_signed(key).expect("it may").pem();
+    json!({
+        "metadata": {"name": "orlop-ca-issued"}, "type": "kubernetes.io/tls",
+        "stringData": {"tls.crt": certificate, "tls.key": key.serialize_pem(), "ca.crt": certificate},
+    })
 }
 
 fn node(name: &str, folder: &Path, token: &Path, authorities: &Path) -> Node {
@@ -222,6 +240,49 @@ async fn a_node_gets_its_certificate_by_its_token_and_a_new_one_from_new_authori
             "a secret is in the log"
         );
     }
+}
+
+#[tokio::test]
+async fn an_authority_that_another_issued_signs_and_is_only_read() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let mounted = Mounted::new(&server).await;
+    let objects = Objects::new(&mounted.kubernetes);
+    objects.add_node(0).await;
+    objects.serve_at(0, PORT, true).await;
+    let key = rcgen::KeyPair::generate().expect("there is randomness");
+    let made: Secret = mounted.create(issued(&key)).await;
+    let args = ["--ca-secret", "orlop-ca-issued", "--ca-issued"];
+
+    let first = controller_with(&server, &args);
+    let authorities = mounted.authorities().await;
+    let token = mounted.token("orlop-node", "orlop", Some("a")).await;
+    let token = mounted.file("token", &token);
+    let _node = node("a", &mounted.dir.path().join("tls"), &token, &authorities);
+    let mut client = Client::new(first.channel().await);
+    until_it(&mut client, async |client| {
+        client.create(on("data", &["a"])).await
+    })
+    .await;
+    drop(first);
+
+    // Renewed: the node still believes the certificate before, and has one that was signed under it.
+    let secrets = mounted.api::<Secret>();
+    let found = secrets.get("orlop-ca-issued").await.expect("it is there");
+    assert_eq!(found.data, made.data, "it was changed");
+    let any = DeleteParams::default();
+    let gone = secrets.delete("orlop-ca-issued", &any).await;
+    gone.expect("it is there");
+    mounted.create::<Secret>(issued(&key)).await;
+    let second = controller_with(&server, &args);
+    let mut client = Client::new(second.channel().await);
+    until_it(&mut client, async |client| {
+        client.create(on("more", &["a"])).await
+    })
+    .await;
+    let own = secrets.get_opt("orlop-ca").await.expect("it may");
+    assert!(own.is_none(), "an authority of its own was made");
 }
 
 /// A Kubernetes with one node, and a controller in it.

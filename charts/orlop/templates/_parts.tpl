@@ -72,3 +72,8 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: { drop: [ALL] }
 {{- end }}
+
+{{- /* The Secret with what signs certificates. */}}
+{{- define "orlop.authority" -}}
+orlop-ca{{ if .Values.certificates.issuer }}-issued{{ end }}
+{{- end }}

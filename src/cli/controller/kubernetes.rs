@@ -22,7 +22,7 @@ use crate::cluster::nodes::Members;
 use crate::cluster::reconcile::{Findings, Patience, Reconciler};
 use crate::csi;
 use crate::csi::proto::inspection::enrolment_server::EnrolmentServer;
-use crate::enrol::{Desk, Signer};
+use crate::enrol::{Desk, Keeper, Signer};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::Credentials;
 
@@ -123,6 +123,10 @@ pub(super) struct Kubernetes {
     )]
     ca_secret: String,
 
+    /// Another keeps that Secret, such as cert-manager: it has `tls.crt` and `tls.key` of an authority, and is only read.
+    #[arg(long, env = "ORLOP_CA_ISSUED")]
+    ca_issued: bool,
+
     /// The `ConfigMap` that tells the certificates of these authorities, as `ca.crt`.
     #[arg(
         long,
@@ -209,10 +213,13 @@ impl Cluster {
         metrics: &Arc<Metrics>,
         shutdown: &CancellationToken,
     ) -> Result<Credentials> {
-        let (secret, trust) = (
-            self.told.ca_secret.clone(),
-            self.told.trust_configmap.clone(),
-        );
+        let keeper = if self.told.ca_issued {
+            Keeper::Another
+        } else {
+            Keeper::Us
+        };
+        let secret = (keeper, self.told.ca_secret.clone());
+        let trust = self.told.trust_configmap.clone();
         let signer = Signer::open(&self.client, &self.namespace, secret, trust).await?;
         let credentials = signer.credentials().clone();
         running.spawn(signer.clone().keep(shutdown.clone()));
