@@ -5,6 +5,7 @@ mod authority;
 mod cache;
 mod clients;
 mod cluster;
+mod conformance;
 mod disk;
 mod engines;
 mod errors;

@@ -109,7 +109,7 @@ impl Upstream {
         digest
     }
 
-    /// Adds an answer to a path.
+    /// Adds an answer to a path, perhaps with a query.
     pub(crate) fn put(&self, path: &str, bytes: &[u8], media_type: &str) {
         let mut content = self.shared.content.lock().expect("no panic");
         content.insert(path.to_owned(), (bytes.to_vec(), media_type.to_owned()));
@@ -188,7 +188,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(Fault::Silent) => std::future::pending::<()>().await,
         _ => {}
     }
-    let found = shared.content.lock().expect("no panic").get(&path).cloned();
+    let found = {
+        let content = shared.content.lock().expect("no panic");
+        let query = format!("{path}?{}", request.uri.query().unwrap_or_default());
+        content.get(&query).or(content.get(&path)).cloned()
+    };
     let Some((bytes, media_type)) = found else {
         return status(404, "x-test", "unknown");
     };
