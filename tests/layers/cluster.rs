@@ -1,6 +1,7 @@
 //! Several caches that know each other, on loopback.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use orlop::layers::members::Member;
 use orlop::layers::members::homes::{Above, above};
@@ -17,6 +18,8 @@ pub(crate) struct Cluster {
     folders: Vec<TempDir>,
     authority: Option<Authority>,
     mib_per_second: Option<u64>,
+    /// The runtime of all nodes that come from now on.
+    pub(crate) containerd: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -50,6 +53,7 @@ impl Cluster {
         let mut cluster = Self {
             authority,
             mib_per_second: None,
+            containerd: None,
             nodes: Vec::new(),
             addresses: Vec::new(),
             zones: Vec::new(),
@@ -71,6 +75,7 @@ impl Cluster {
         settings.anyone = true;
         settings.peers_mib_per_second = self.mib_per_second;
         zone.clone_into(&mut settings.zone);
+        settings.containerd = self.containerd.clone();
         let name = format!("n{}.node.orlop.dev", self.nodes.len());
         let authority = self.authority.as_ref();
         settings.certificates = authority.map(|authority| authority.sign(&name, folder.path()));

@@ -185,6 +185,9 @@ async fn a_blob_that_can_not_be_written_through_is_not_kept_and_fetched_again() 
     assert!(seen.bytes() == layer && again.bytes() == layer);
     assert!(!kept);
     assert_eq!(upstream.asked(&["GET", &digest]).len(), 2);
+    // The second was not tried to be kept.
+    let to_keep = cache.metric("layers_blobs_opened_total{source=\"upstream\"}");
+    assert_eq!(to_keep, Some(1.0));
     disk.grow().await;
     let limit = Instant::now() + Duration::from_mins(1);
     while !cache.file(&digest).exists() {

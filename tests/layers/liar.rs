@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::cache::{Cache, Doors, client, eventually};
+use crate::clients::{Containerd, image};
 use crate::cluster::Cluster;
 use crate::noise::noise;
 use crate::upstream::Upstream;
@@ -37,7 +38,12 @@ struct Lie {
 
 /// Four nodes of which the last one lies, and what it lies about.
 async fn cluster_with_a_liar(upstream: &Upstream) -> (Cluster, Arc<Mutex<Vec<Lie>>>) {
-    let mut cluster = Cluster::of(upstream, 3).await;
+    let cluster = Cluster::of(upstream, 3).await;
+    add_a_liar(cluster, upstream).await
+}
+
+/// One node more, which lies.
+async fn add_a_liar(mut cluster: Cluster, upstream: &Upstream) -> (Cluster, Arc<Mutex<Vec<Lie>>>) {
     let (front, inner) = (Doors::new(), Doors::new());
     let lies = Lies {
         inner: inner.address(),
@@ -193,4 +199,28 @@ async fn wrong_bytes_that_a_home_vouched_for_never_make_a_whole_answer() {
         assert!(seen.body.is_err() || seen.status != 200 || seen.bytes() == layer);
     }
     assert!(second.iter().all(|seen| seen.bytes() == layer));
+}
+
+#[tokio::test]
+async fn containerd_pulls_again_after_a_home_lied_to_it() {
+    let Some(containerd) = Containerd::start() else {
+        return;
+    };
+    let upstream = Upstream::start().await;
+    let mut cluster = Cluster::of(&upstream, 0).await;
+    cluster.containerd = Some(containerd.socket());
+    for _ in 0..3 {
+        cluster.add(&upstream, "", Doors::new()).await;
+    }
+    let (cluster, told) = add_a_liar(cluster, &upstream).await;
+    let (layer, _) = layer(&upstream, &cluster, 3, true);
+    let digest = image(&upstream, std::slice::from_ref(&layer)).remove(0);
+    told.lock().expect("no panic").push(flipped(&layer, 0));
+
+    // It may have wrong bytes by now, and all that it pulls then goes on from them.
+    let _ = containerd.pull(&cluster.nodes[0], &upstream).await;
+    let second = containerd.pull(&cluster.nodes[0], &upstream).await;
+
+    second.expect("it is not wedged");
+    assert!(containerd.holds(&digest));
 }

@@ -19,4 +19,5 @@ mod swarm;
 mod tenancy;
 mod trust;
 mod upstream;
+mod wedged;
 mod wiring;
