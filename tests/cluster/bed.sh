@@ -135,7 +135,7 @@ control_plane() { # PID 1 of the cluster
 		--audit-policy-file="$here/audit.yaml" --audit-log-path="$BED/log/audit.log" \
 		--service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.96.0.0/16 --allow-privileged \
 		--default-not-ready-toleration-seconds=5 --default-unreachable-toleration-seconds=5 --feature-gates="$(gates = ,)"
-	until_ok 60 curl -sf --cacert pki/ca.crt https://10.77.0.1:6443/readyz
+	until_ok 180 curl -sf --cacert pki/ca.crt https://10.77.0.1:6443/readyz
 	daemon controller-manager kube-controller-manager --kubeconfig=conf/kube-controller-manager.conf --leader-elect=false \
 		--use-service-account-credentials --service-account-private-key-file=pki/sa.key --root-ca-file=pki/ca.crt \
 		--node-monitor-period=1s --node-monitor-grace-period=10s --attach-detach-reconcile-sync-period=5s \

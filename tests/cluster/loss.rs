@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use crate::Test;
 use crate::bed::NODES;
 use crate::plugin;
-use crate::space::{Space, left_on};
+use crate::space::{Space, alone, left_on};
 
 pub(crate) const TESTS: &[Test] = &[("an_orphan_is_told_and_deleted_where_that_is_wanted", orphan)];
 
@@ -62,6 +62,8 @@ fn abandoned(space: &Space<'_>, claim: &str, on: Option<&str>) -> Result<Abandon
 
 /// Whether the leading controller lists this volume; not while none leads.
 fn is_orphan(space: &Space<'_>, id: &str) -> Result<bool> {
+    // Others kill what is asked here.
+    let _alone = alone();
     let listed = plugin::ask(space.bed, "orphans --output=name");
     // Others kill the controllers meanwhile, also between the look who leads and the question; then it must look first.
     let nobody = [
