@@ -9,7 +9,6 @@ use crate::space::{Space, Use, alone, pod_on};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_killed_plugin_takes_no_mount_with_it", plugin_killed),
-    ("a_killed_kubelet_finds_its_volumes_again", kubelet_killed),
     ("killed_routers_lose_no_claim", routers_killed),
     ("pods_start_again_without_a_router", no_router),
     (
@@ -17,6 +16,9 @@ pub(crate) const TESTS: &[Test] = &[
         certificates_replaced,
     ),
 ];
+
+/// Without a kubelet nobody can look into any pod of its node.
+pub(crate) const ALONE: &[Test] = &[("a_killed_kubelet_finds_its_volumes_again", kubelet_killed)];
 
 fn plugin_killed(space: &Space<'_>) -> Result<()> {
     space.claim("data", "image", "16Mi", "")?;

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     };
     // Those that take what all need come last, one after the other.
     arguments.test_threads = Some(1);
-    let alone = [rounds::ALONE, loss::ALONE, sanity::ALONE].concat();
+    let alone = [faults::ALONE, rounds::ALONE, loss::ALONE, sanity::ALONE].concat();
     let alone = alone.iter().map(|test| trial(test, Some(Arc::clone(&bed))));
     let conclusion = libtest_mimic::run(&arguments, alone.collect());
     if conclusion.has_failed() {
