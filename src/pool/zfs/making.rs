@@ -98,7 +98,7 @@ impl Zfs {
             self.remove(&half)?;
             self.known_mut().half_made.retain(|name| *name != half);
         }
-        self.change(command.arg(&half))?;
+        self.change_when_let(&command.arg(&half))?;
         let finished = fill(&half)
             .and_then(|()| self.change(Command::new("zfs").args(["rename", &half, &whole])));
         if finished.is_err()
