@@ -36,6 +36,19 @@ pub(crate) struct Seen {
     pub(crate) body: Result<Vec<u8>, String>,
 }
 
+/// Where a folder of a cache, or a content store of containerd, has a blob.
+pub(crate) fn blob_in(folder: &Path, digest: &str) -> PathBuf {
+    folder.join("blobs").join(digest.replace(':', "/"))
+}
+
+/// Puts a blob there.
+pub(crate) fn put_in(folder: &Path, digest: &str, bytes: &[u8]) -> PathBuf {
+    let file = blob_in(folder, digest);
+    std::fs::create_dir_all(file.parent().expect("it lies in a folder")).expect("it is ours");
+    std::fs::write(&file, bytes).expect("it is ours");
+    file
+}
+
 /// Settings in which `registry.test` is the given upstream.
 pub(crate) fn settings(upstream: &Upstream, folder: PathBuf) -> Settings {
     Settings {
@@ -161,7 +174,7 @@ impl Cache {
 
     /// The file of a blob that is kept.
     pub(crate) fn file(&self, digest: &str) -> PathBuf {
-        self.folder.join("blobs").join(digest.replace(':', "/"))
+        blob_in(&self.folder, digest)
     }
 
     /// Waits until a blob is kept.

@@ -1,14 +1,14 @@
 //! Disks that are full or emptied under the cache, and caches that are killed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use orlop::host::command::Command;
 use orlop::layers::image::digest::Digest;
 
-use crate::cache::{Cache, Seen, blob, client, eventually, settings};
+use crate::cache::{Cache, Seen, blob, blob_in, client, eventually, put_in, settings};
 use crate::clients::tool;
 use crate::noise::noise;
 use crate::upstream::Upstream;
@@ -106,9 +106,7 @@ async fn a_blob_that_the_runtime_drops_while_it_is_served_is_served_to_its_end()
     let layer = noise(5, 48 * MIB);
     let digest = upstream.blob("a/b", &layer);
     let content = tempfile::tempdir().expect("a temporary folder");
-    let file = content.path().join("blobs").join(digest.replace(':', "/"));
-    fs::create_dir_all(file.parent().expect("it lies in a folder")).expect("it is ours");
-    fs::write(&file, &layer).expect("it is ours");
+    let file = put_in(content.path(), &digest, &layer);
     let cache = Cache::with(&upstream, |settings| {
         settings.content = Some(content.path().to_owned());
     })
@@ -191,11 +189,11 @@ async fn a_cache_that_is_killed_at_any_moment_never_keeps_or_serves_a_wrong_byte
         // What was kept is dropped now and then, so that the cut falls into the keeping of it again.
         if cut % 16 == 15 {
             for digest in &digests {
-                let _ = fs::remove_file(kept(folder.path(), digest));
+                let _ = fs::remove_file(blob_in(folder.path(), digest));
             }
         }
         for digest in &digests {
-            if let Ok(bytes) = fs::read(kept(folder.path(), digest)) {
+            if let Ok(bytes) = fs::read(blob_in(folder.path(), digest)) {
                 assert_eq!(Digest::of(&bytes).to_string(), *digest);
             }
         }
@@ -210,10 +208,6 @@ async fn a_cache_that_is_killed_at_any_moment_never_keeps_or_serves_a_wrong_byte
     let left = || fs::read_dir(folder.path().join("partial")).map_or(1, Iterator::count);
     eventually(|| left() == 0).await;
     assert!(whole > 0, "some answers came before the cut");
-}
-
-fn kept(folder: &Path, digest: &str) -> PathBuf {
-    folder.join("blobs").join(digest.replace(':', "/"))
 }
 
 /// The whole answer, asked for until somebody listens; nothing if it was cut off.

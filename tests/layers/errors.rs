@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use orlop::host::command::Command;
 use rustix::fs::Advice;
 
-use crate::cache::{Cache, Seen, blob, eventually, settings};
+use crate::cache::{Cache, Seen, blob, eventually, put_in, settings};
 use crate::clients::{Containerd, image, tool};
 use crate::noise::noise;
 use crate::upstream::{Fault, Upstream};
@@ -203,11 +203,9 @@ async fn a_copy_of_the_runtime_that_rotted_is_passed_over() {
     let layer = noise(5, 2 * MIB);
     let digest = upstream.blob("a/b", &layer);
     let content = tempfile::tempdir().expect("a temporary folder");
-    let file = content.path().join("blobs").join(digest.replace(':', "/"));
-    fs::create_dir_all(file.parent().expect("it lies in a folder")).expect("it is ours");
     let mut rotten = layer.clone();
     rotten[5] ^= 1;
-    fs::write(&file, &rotten).expect("it is ours");
+    put_in(content.path(), &digest, &rotten);
     let cache = Cache::with(&upstream, |settings| {
         settings.content = Some(content.path().to_owned());
     })

@@ -182,13 +182,9 @@ async fn ask(token: &str, authorities: &Path, request: &str) -> Result<String, S
 
 #[tokio::test]
 async fn a_node_gets_its_certificate_by_its_token_and_a_new_one_from_new_authorities() {
-    let Some(server) = Server::start().await else {
+    let Some((server, mounted)) = with_a_serving_node().await else {
         return;
     };
-    let mounted = Mounted::new(&server).await;
-    let objects = Objects::new(&mounted.kubernetes);
-    objects.add_node(0).await;
-    objects.serve_at(0, PORT, true).await;
     let token = mounted.token("orlop-node", "orlop", Some("a")).await;
     let token_file = mounted.file("token", &token);
     let folder = mounted.dir.path().join("tls");
@@ -203,21 +199,12 @@ async fn a_node_gets_its_certificate_by_its_token_and_a_new_one_from_new_authori
 
     let first = controller(&server);
     mounted.authorities().await;
-    let mut client = Client::new(first.channel().await);
-    let made = until_it(&mut client, async |client| {
-        client.create(on("data", &["a"])).await
-    })
-    .await;
-    assert_eq!(place(&made), "a");
+    creates(&first, "data").await;
 
     // A second controller finds the authorities of the first.
     drop(first);
     let second = controller(&server);
-    let mut client = Client::new(second.channel().await);
-    until_it(&mut client, async |client| {
-        client.create(on("data", &["a"])).await
-    })
-    .await;
+    creates(&second, "data").await;
 
     // As after the Secret was lost.
     drop(second);
@@ -228,11 +215,7 @@ async fn a_node_gets_its_certificate_by_its_token_and_a_new_one_from_new_authori
         .expect("it is there");
     let third = controller(&server);
     mounted.authorities().await;
-    let mut client = Client::new(third.channel().await);
-    until_it(&mut client, async |client| {
-        client.create(on("data", &["a"])).await
-    })
-    .await;
+    creates(&third, "data").await;
 
     for log in [node.log(), third.log()] {
         assert!(
@@ -244,13 +227,9 @@ async fn a_node_gets_its_certificate_by_its_token_and_a_new_one_from_new_authori
 
 #[tokio::test]
 async fn an_authority_that_another_issued_signs_and_is_only_read() {
-    let Some(server) = Server::start().await else {
+    let Some((server, mounted)) = with_a_serving_node().await else {
         return;
     };
-    let mounted = Mounted::new(&server).await;
-    let objects = Objects::new(&mounted.kubernetes);
-    objects.add_node(0).await;
-    objects.serve_at(0, PORT, true).await;
     let key = rcgen::KeyPair::generate().expect("there is randomness");
     let made: Secret = mounted.create(issued(&key)).await;
     let args = ["--ca-secret", "orlop-ca-issued", "--ca-issued"];
@@ -260,11 +239,7 @@ async fn an_authority_that_another_issued_signs_and_is_only_read() {
     let token = mounted.token("orlop-node", "orlop", Some("a")).await;
     let token = mounted.file("token", &token);
     let _node = node("a", &mounted.dir.path().join("tls"), &token, &authorities);
-    let mut client = Client::new(first.channel().await);
-    until_it(&mut client, async |client| {
-        client.create(on("data", &["a"])).await
-    })
-    .await;
+    creates(&first, "data").await;
     drop(first);
 
     // Renewed: the node still believes the certificate before, and has one that was signed under it.
@@ -276,13 +251,28 @@ async fn an_authority_that_another_issued_signs_and_is_only_read() {
     gone.expect("it is there");
     mounted.create::<Secret>(issued(&key)).await;
     let second = controller_with(&server, &args);
-    let mut client = Client::new(second.channel().await);
-    until_it(&mut client, async |client| {
-        client.create(on("more", &["a"])).await
-    })
-    .await;
+    creates(&second, "more").await;
     let own = secrets.get_opt("orlop-ca").await.expect("it may");
     assert!(own.is_none(), "an authority of its own was made");
+}
+
+/// A Kubernetes with one node, which is said to serve.
+async fn with_a_serving_node() -> Option<(Server, Mounted)> {
+    let server = Server::start().await?;
+    let mounted = Mounted::new(&server).await;
+    let objects = Objects::new(&mounted.kubernetes);
+    objects.add_node(0).await;
+    objects.serve_at(0, PORT, true).await;
+    Some((server, mounted))
+}
+
+/// A volume of this name is made on the node by way of this controller, as soon as they believe each other.
+async fn creates(controller: &Node, name: &str) {
+    let mut client = Client::new(controller.channel().await);
+    let made = until_it(&mut client, async |client| {
+        client.create(on(name, &["a"])).await
+    });
+    assert_eq!(place(&made.await), "a");
 }
 
 /// A Kubernetes with one node, and a controller in it.
