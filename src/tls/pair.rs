@@ -143,8 +143,7 @@ impl fmt::Debug for Pair {
 /// # Errors
 /// There is none.
 pub fn life(pem: &[u8]) -> Result<(SystemTime, SystemTime)> {
-    let all = Certificate::load_pem_chain(pem).context("it is not PEM")?;
-    let first = all.first().context("no certificate in PEM is in it")?;
+    let first = first(pem)?;
     let life = first.tbs_certificate().validity();
     let [from, until] = [life.not_before, life.not_after].map(|time| time.to_system_time());
     Ok((from, until))
@@ -155,8 +154,7 @@ pub fn life(pem: &[u8]) -> Result<(SystemTime, SystemTime)> {
 /// # Errors
 /// There is none, or it may sign no others.
 pub fn authority(pem: &[u8]) -> Result<String> {
-    let all = Certificate::load_pem_chain(pem).context("it is not PEM")?;
-    let first = all.first().context("no certificate in PEM is in it")?;
+    let first = first(pem)?;
     let constraints = first.tbs_certificate().get_extension::<BasicConstraints>();
     let may = constraints.context("its basic constraints")?;
     ensure!(
@@ -164,6 +162,12 @@ pub fn authority(pem: &[u8]) -> Result<String> {
         "it may sign no others: ask for it with isCA"
     );
     Ok(first.to_pem(LineEnding::LF)?)
+}
+
+fn first(pem: &[u8]) -> Result<Certificate> {
+    let all = Certificate::load_pem_chain(pem).context("it is not PEM")?;
+    let first = all.into_iter().next();
+    first.context("no certificate in PEM is in it")
 }
 
 /// The authorities of a PEM.

@@ -10,7 +10,7 @@ use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rustix::io::{ReadWriteFlags, preadv2};
@@ -21,6 +21,7 @@ use self::layout::{Layout, whole_number};
 pub use self::progress::{Progress, Refused, Standing};
 use self::stamp::Stamp;
 use crate::layers::image::digest::{ChunkSum, Digest, Sum};
+use crate::layers::lock;
 
 /// What is read at once of what the kernel has in memory: little enough to stay in the cache of a processor.
 const PIECE: usize = 64 << 10;
@@ -299,11 +300,6 @@ impl Blob {
             running.next += 1;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is guarded is replaced whole, so a panic elsewhere can not have left it half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
-use super::{Blob, lock};
+use super::Blob;
+use crate::layers::lock;
 
 /// What a file looks like to the kernel; any write to it changes this.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::fs::{self, File, FileTimes};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
@@ -13,6 +13,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::layers::blob::Blob;
 use crate::layers::image::digest::Digest;
+use crate::layers::lock;
 
 /// How long nothing is kept after the disk has failed.
 const REST: Duration = Duration::from_secs(10);
@@ -249,10 +250,6 @@ impl Drop for Partial {
             let _ = fs::remove_file(&self.path);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is left after an eviction: a tenth is freed at once, so that not every new blob has to make room again.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::layers::image::digest::Digest;
 use crate::layers::image::name::Repository;
+use crate::layers::lock;
 use crate::layers::miss::Miss;
 use crate::layers::upstream::flow::Ask;
 use crate::layers::upstream::token::Authorization;
@@ -179,10 +180,6 @@ fn collect(value: &Value, named: &mut Vec<Digest>) {
 fn right(repository: &Repository, authorization: Option<&Authorization>) -> Right {
     let shown = authorization.map(|shown| Digest::of(shown.header().as_bytes()));
     (repository.clone(), shown)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

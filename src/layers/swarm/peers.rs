@@ -28,6 +28,7 @@ const DIAL: Duration = Duration::from_millis(500);
 pub const SILENCE: Duration = Duration::from_millis(1500);
 /// Chunks that are received at the same time, over all blobs: what bounds the memory.
 const CHUNKS_AT_ONCE: usize = 24;
+
 /// A chunk as it came.
 #[derive(Debug)]
 pub struct Chunk {

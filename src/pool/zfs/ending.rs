@@ -79,8 +79,8 @@ impl Zfs {
         self.change_when_let(&destroy(dataset))
     }
 
-    /// Runs what changes something that may be a device. One that was just closed may be looked at by udev for a moment, who
-    /// keeps it open: ZFS calls it busy until then.
+    /// Runs what changes something that may be a device. One that was just made or closed may be looked at by udev for a
+    /// moment, who keeps it open: ZFS calls it busy until then.
     pub(super) fn change_when_let(&self, command: &Command) -> Result<()> {
         let change = || self.change(command.clone());
         passing::wait(PASSING, change, |changed| {
