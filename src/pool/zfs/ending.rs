@@ -1,16 +1,10 @@
 //! How volumes and snapshots end: destroyed, or kept under another name for what still needs them.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use super::{Zfs, names};
 use crate::host::command::Command;
-use crate::host::passing;
 use crate::volume::{SnapshotName, VolumeName};
-
-/// How long udev may look at a device that is to be changed.
-const PASSING: Duration = Duration::from_secs(10);
 
 impl Zfs {
     /// Destroys the dataset of a volume, or keeps it under another name for what still needs it.
@@ -20,7 +14,7 @@ impl Zfs {
             known.has_snapshots(dataset) || !known.clones_of(dataset).is_empty()
         };
         if !needed {
-            return self.remove(dataset);
+            return self.change(destroy(dataset));
         }
         let retired = self.names.retired(name);
         self.change(Command::new("zfs").args(["rename", dataset, &retired]))?;
@@ -73,20 +67,6 @@ impl Zfs {
         }
         Ok(())
     }
-
-    /// Destroys a dataset.
-    pub(super) fn remove(&self, dataset: &str) -> Result<()> {
-        self.change_when_let(&destroy(dataset))
-    }
-
-    /// Runs what changes something that may be a device. One that was just made or closed may be looked at by udev for a
-    /// moment, who keeps it open: ZFS calls it busy until then.
-    pub(super) fn change_when_let(&self, command: &Command) -> Result<()> {
-        let change = || self.change(command.clone());
-        passing::wait(PASSING, change, |changed| {
-            changed.as_ref().is_err_and(is_busy)
-        })
-    }
 }
 
 /// Removes a dataset, or a snapshot as soon as nothing depends on it.
@@ -98,9 +78,4 @@ pub(super) fn destroy(name: &str) -> Command {
         command
     };
     command.arg(name)
-}
-
-/// Whether ZFS said so; its tools have one exit status for all.
-fn is_busy(error: &anyhow::Error) -> bool {
-    format!("{error:#}").contains("dataset is busy")
 }

@@ -95,14 +95,14 @@ impl Zfs {
         let (half, whole) = (self.names.half(plan.name), self.names.volume(plan.name));
         // Nobody else makes a volume of this name now: it is of an attempt that failed twice.
         if self.known().half_made.contains(&half) {
-            self.remove(&half)?;
+            self.change(destroy(&half))?;
             self.known_mut().half_made.retain(|name| *name != half);
         }
-        self.change_when_let(&command.arg(&half))?;
+        self.change(command.arg(&half))?;
         let finished = fill(&half)
             .and_then(|()| self.change(Command::new("zfs").args(["rename", &half, &whole])));
         if finished.is_err()
-            && let Err(error) = self.remove(&half)
+            && let Err(error) = self.change(destroy(&half))
         {
             let error = format!("{error:#}");
             tracing::warn!(

@@ -25,7 +25,7 @@ use super::ledger::{Ledger, Promise};
 use super::{Attached, Capacity};
 use crate::host::command::Command;
 use crate::host::folder::Folder;
-use crate::host::{Host, zvol};
+use crate::host::{Host, passing, zvol};
 use crate::volume::{self, Bytes, Layout, PoolName, VolumeName};
 use ending::destroy;
 use listing::{LOCAL, Listing};
@@ -37,6 +37,9 @@ const MOUNTS: [&str; 2] = ["orlop", "zfs"];
 
 /// How long a command may take: one that meets a suspended zpool would wait for ever.
 const LIMIT: Duration = Duration::from_mins(2);
+
+/// How long udev may look at a device that is to be changed.
+const PASSING: Duration = Duration::from_secs(10);
 
 /// A pool of ZFS.
 pub(super) struct Zfs {
@@ -131,13 +134,17 @@ impl Zfs {
             .collect()
     }
 
-    /// Runs what changes something. Who fails may have met what somebody changed by hand: that is looked at.
+    /// Runs what changes something. A device that was just made or closed may be looked at by udev for a moment, who
+    /// keeps it open: ZFS calls it busy until then. Who fails may have met what somebody changed by hand: that is looked at.
     fn change(&self, command: Command) -> Result<()> {
         let command = command.limit(LIMIT);
-        let changed = {
+        let change = || {
             let _turn = self.turn.read().unwrap_or_else(PoisonError::into_inner);
             self.host.tools.run(&command)
         };
+        let changed = passing::wait(PASSING, change, |changed| {
+            changed.as_ref().is_err_and(is_busy)
+        });
         if changed.is_err() {
             self.list()
                 .context("listing again after a command that failed")?;
@@ -202,6 +209,11 @@ impl Zfs {
         };
         self.names.volume_of(&dataset)
     }
+}
+
+/// Whether ZFS said so; its tools have one exit status for all.
+fn is_busy(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains("dataset is busy")
 }
 
 fn device(zvol: zvol::Zvol) -> Attached {

@@ -122,7 +122,7 @@ impl Pool for Zfs {
         };
         let dataset = self.names.volume(name);
         freeze::below(&self.host.gate, mounted_at, GROWTH_LIMIT, || {
-            self.change_when_let(&set.arg(&dataset))?;
+            self.change(set.arg(&dataset))?;
             // Whoever opens a zvol first after its size changed makes the kernel forget what was written to its filesystem
             // and is not on it yet.
             match layout {
