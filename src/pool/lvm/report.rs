@@ -121,7 +121,7 @@ impl Report {
     }
 }
 
-#[cfg(debug_assertions)]
+#[cfg(any(debug_assertions, test))]
 impl Report {
     /// Whether both tell of the same group the same, in whatever order.
     pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
@@ -199,7 +199,7 @@ impl Lv {
         self.tags.split(',')
     }
 
-    #[cfg(debug_assertions)]
+    #[cfg(any(debug_assertions, test))]
     fn sorted(&self) -> Self {
         let mut tags: Vec<_> = self.tags().collect();
         tags.sort_unstable();
