@@ -187,6 +187,19 @@ impl Fetches {
         read.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
 
+    /// The first bytes of `range`, which is not empty: a little of what the kernel has in memory, or else all of them
+    /// as [`Fetches::read`] has them.
+    pub async fn read_some(
+        self: &Arc<Self>,
+        blob: &Arc<Blob>,
+        range: Range<u64>,
+    ) -> io::Result<Bytes> {
+        match blob.read_cached(range.clone()) {
+            cached if cached.is_empty() => self.read(blob, range).await,
+            cached => Ok(cached),
+        }
+    }
+
     /// Keeps nothing for a while: the disk failed.
     pub fn disk_failed(&self, error: &impl std::fmt::Display) {
         tracing::error!(%error, "the disk fails: for a while blobs are passed through, and not kept");

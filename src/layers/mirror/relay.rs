@@ -53,12 +53,12 @@ async fn send(
     let mut attempts = 0;
     while at < range.end {
         let chunk = blob.chunk_of(at);
-        let piece = at..blob.span(chunk).end.min(range.end);
+        let rest = at..blob.span(chunk).end.min(range.end);
         let asked = Instant::now();
         let ready = blob.ready(chunk).await;
         fetches.metrics().waited(asked.elapsed());
         let read = match ready {
-            Ok(()) => fetches.read(&blob, piece.clone()).await,
+            Ok(()) => fetches.read_some(&blob, rest).await,
             Err(why) => Err(io::Error::other(why.to_string())),
         };
         let bytes = match read {
@@ -79,8 +79,8 @@ async fn send(
                 continue;
             }
         };
-        at = piece.end;
         let len = bytes.len() as u64;
+        at += len;
         if pieces.send(Ok(bytes)).await.is_err() {
             break;
         }

@@ -142,10 +142,7 @@ fn in_pieces(fetches: Arc<Fetches>, blob: Arc<Blob>, span: Range<u64>, sending: 
             if span.is_empty() {
                 return Ok(None);
             }
-            let piece = match blob.read_cached(span.clone()) {
-                cached if cached.is_empty() => fetches.read(&blob, span.clone()).await?,
-                cached => cached,
-            };
+            let piece = fetches.read_some(&blob, span.clone()).await?;
             let rest = span.start + piece.len() as u64..span.end;
             Ok::<_, io::Error>(Some((piece, (fetches, blob, rest, sending))))
         },
