@@ -49,30 +49,34 @@ async fn send(
     range: Range<u64>,
     pieces: &Pieces,
 ) -> Result<(), String> {
-    let mut at = range.start;
+    // What of a chunk is ready and not sent yet.
+    let mut rest = range.start..range.start;
     let mut attempts = 0;
-    while at < range.end {
-        let chunk = blob.chunk_of(at);
-        let rest = at..blob.span(chunk).end.min(range.end);
-        let asked = Instant::now();
-        let ready = blob.ready(chunk).await;
-        fetches.metrics().waited(asked.elapsed());
-        let read = match ready {
-            Ok(()) => fetches.read_some(&blob, rest).await,
-            Err(why) => Err(io::Error::other(why.to_string())),
+    while rest.start < range.end {
+        let read = async {
+            if rest.is_empty() {
+                let chunk = blob.chunk_of(rest.start);
+                let asked = Instant::now();
+                let ready = blob.ready(chunk).await;
+                fetches.metrics().waited(asked.elapsed());
+                ready.map_err(|why| io::Error::other(why.to_string()))?;
+                rest.end = blob.span(chunk).end.min(range.end);
+            }
+            fetches.read_some(&blob, rest.clone()).await
         };
-        let bytes = match read {
+        let bytes = match read.await {
             Ok(bytes) => bytes,
             Err(why) if attempts == ATTEMPTS => return Err(why.to_string()),
             Err(_) => {
                 attempts += 1;
-                let sent = range.start..at;
+                rest.end = rest.start;
+                let sent = range.start..rest.start;
                 match fetches.get(ask).await {
                     Ok(next) if agree(&blob, &next, sent).await? => blob = next,
                     Ok(_) => {}
                     // Our disk fails, or has no room any more.
                     Err(Miss::NoRoom) => {
-                        return pass_on(fetches, ask, &blob, at..range.end, pieces).await;
+                        return pass_on(fetches, ask, &blob, rest.start..range.end, pieces).await;
                     }
                     Err(miss) => return Err(miss.to_string()),
                 }
@@ -80,7 +84,7 @@ async fn send(
             }
         };
         let len = bytes.len() as u64;
-        at += len;
+        rest.start += len;
         if pieces.send(Ok(bytes)).await.is_err() {
             break;
         }
