@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
+
+use crate::layers::lock;
 
 /// A rate that all who share it keep together, each in the order of asking; one piece may pass at once.
 #[derive(Debug, Default)]
@@ -43,7 +45,7 @@ impl Pace {
         let Some(per_second) = self.per_second else {
             return Some(now);
         };
-        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut passed = lock(&self.passed);
         let turn = passed.unwrap_or(now).max(now);
         if turn - now > limit {
             return None;
@@ -114,7 +116,7 @@ impl Egress {
         if self.each.is_none() {
             return Arc::default();
         }
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = lock(&self.peers);
         if peers.len() >= MOST_PEERS && !peers.contains_key(&peer) {
             peers.clear();
         }

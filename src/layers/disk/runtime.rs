@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -16,6 +16,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::layers::image::digest::Digest;
+use crate::layers::lock;
 
 /// How long a call may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -94,7 +95,7 @@ impl Runtime {
 
     /// Does not take this blob for one that the runtime keeps, until the next start.
     pub fn distrust(&self, digest: &Digest) {
-        let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bad = lock(&self.bad);
         if bad.len() >= MOST_BAD {
             bad.clear();
         }
@@ -102,7 +103,7 @@ impl Runtime {
     }
 
     fn is_bad(&self, digest: &Digest) -> bool {
-        let bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        let bad = lock(&self.bad);
         bad.contains(digest)
     }
 

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OnceCell};
@@ -20,6 +20,7 @@ use crate::layers::blob::{Blob, Standing};
 use crate::layers::disk::runtime::Runtime;
 use crate::layers::disk::store::{Partial, Store};
 use crate::layers::image::digest::Digest;
+use crate::layers::lock;
 use crate::layers::metrics::{Metrics, Source};
 use crate::layers::miss::Miss;
 use crate::layers::pace::Egress;
@@ -343,7 +344,7 @@ impl Fetches {
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<Digest, Cell>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
 }
 

@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use rand::Rng;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+
+use crate::layers::lock;
 
 /// The length of a seal (HMAC-SHA-256), which a datagram begins with; the key's number and the datagram's follow.
 const SEAL: usize = 32;
@@ -198,7 +200,7 @@ impl Keys {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The packet that was sent, if it was by one who has a key of ours, and was not heard before.

@@ -9,7 +9,7 @@ pub mod trust;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use foca::Identity;
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use self::homes::{Above, above, homes};
 use self::keys::Keys;
+use crate::layers::lock;
 
 /// How long a member that did not answer is not asked, whatever the gossip says.
 const AVOIDED: Duration = Duration::from_secs(10);
@@ -137,7 +138,7 @@ impl Members {
 
     /// For how long yet each member is not asked that is shunned.
     pub fn shunned(&self) -> HashMap<SocketAddr, Duration> {
-        let shunned = self.shunned.lock().unwrap_or_else(PoisonError::into_inner);
+        let shunned = lock(&self.shunned);
         let now = Instant::now();
         let left = shunned.iter();
         let left = left.map(|(address, until)| (*address, until.saturating_duration_since(now)));
@@ -146,7 +147,7 @@ impl Members {
 
     /// Whether a member is not to be asked.
     pub fn shuns(&self, address: SocketAddr) -> bool {
-        let shunned = self.shunned.lock().unwrap_or_else(PoisonError::into_inner);
+        let shunned = lock(&self.shunned);
         shunned
             .get(&address)
             .is_some_and(|until| *until > Instant::now())
@@ -166,7 +167,7 @@ impl Members {
 
     fn shun(&self, address: SocketAddr, time: Duration) {
         let until = Instant::now() + time;
-        let mut shunned = self.shunned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shunned = lock(&self.shunned);
         shunned.retain(|_, until| *until > Instant::now());
         let longest = shunned.entry(address).or_insert(until);
         *longest = until.max(*longest);

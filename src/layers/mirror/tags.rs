@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::layers::fetch::Fetches;
 use crate::layers::image::digest::Digest;
 use crate::layers::image::name::{Reference, Repository};
+use crate::layers::lock;
 use crate::layers::members::homes::Above;
 use crate::layers::miss::Miss;
 use crate::layers::swarm::peers::Trouble;
@@ -138,7 +139,7 @@ impl Tags {
 
     /// Forgets a tag; what it was imported as, if it was.
     pub fn forget(&self, name: &Name) -> Option<Digest> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.slots);
         slots.remove(name);
         // It may never have been kept.
         let _ = fs::remove_file(self.path(name));
@@ -239,7 +240,7 @@ impl Tags {
     }
 
     fn slot(&self, name: &Name) -> Slot {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.slots);
         if slots.len() >= MOST {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
@@ -247,7 +248,7 @@ impl Tags {
     }
 
     fn imports(&self) -> MutexGuard<'_, HashMap<Name, Import>> {
-        self.imported.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.imported)
     }
 
     fn path(&self, name: &Name) -> PathBuf {

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use super::Swarm;
 use crate::layers::blob::bitmap::Bitmap;
+use crate::layers::lock;
 
 /// Among how many chunks that can be had one is picked: how far ahead of its client a node may fetch from others.
 const AHEAD: usize = 64;
@@ -159,6 +160,6 @@ impl Swarm {
     }
 
     fn asking(&self) -> MutexGuard<'_, Asking> {
-        self.asking.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.asking)
     }
 }

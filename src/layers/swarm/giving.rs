@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use super::Swarm;
 use crate::layers::blob::Standing;
 use crate::layers::blob::bitmap::Bitmap;
+use crate::layers::lock;
 
 /// How many of those who were sent a chunk are remembered.
 const MOST_SENT: usize = 16;
@@ -133,6 +134,6 @@ impl Swarm {
     }
 
     fn giving(&self) -> MutexGuard<'_, Giving> {
-        self.giving.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.giving)
     }
 }

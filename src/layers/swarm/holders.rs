@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::peers::Peers;
 use crate::layers::fetch::Fetches;
 use crate::layers::image::digest::Digest;
+use crate::layers::lock;
 use crate::layers::members::Member;
 
 /// More holders of one blob are not remembered: they are enough to choose from.
@@ -59,7 +60,7 @@ impl Holders {
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Digest, Vec<SocketAddr>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
