@@ -168,8 +168,9 @@ pub async fn serve(
     if let Some((trust, doors)) = doors {
         meet(&settings, &mirror, &trust, doors, &shutdown)?;
     }
+    // Whoever is served as a client is served as a person, too.
     let socket = settings.cache.join(admin::SOCKET);
-    tokio::spawn(admin::serve(mirror.clone(), socket, shutdown.clone()));
+    admin::serve(mirror.clone(), &socket, shutdown.clone());
     tracing::info!(listen = %settings.listen, cache = %settings.cache.display(), "serving layers");
     let routes = http::router(mirror);
     self::serve::serve(listener, routes, shutdown, AtTheEnd::Finish).await;

@@ -110,11 +110,6 @@ impl Cache {
             .enable_all()
             .build()
             .expect("a runtime");
-        Self::on(runtime, settings, doors).await
-    }
-
-    /// A cache that runs on this runtime, wherever its threads may be.
-    pub(crate) async fn on(runtime: Runtime, settings: Settings, doors: Option<Doors>) -> Self {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         let stop = CancellationToken::new();
@@ -130,7 +125,7 @@ impl Cache {
                 .await
                 .expect("it serves");
         });
-        Self {
+        let cache = Self {
             url: format!("http://{}", url.await.expect("it starts")),
             folder,
             client: client(),
@@ -138,7 +133,10 @@ impl Cache {
             runtime: Some(runtime),
             _stop: stop.drop_guard(),
             kept_folder: None,
-        }
+        };
+        // It listens before it serves.
+        assert_eq!(cache.get("/v2/").await.status, 200);
+        cache
     }
 
     /// The runtime that it runs on.

@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -81,9 +81,10 @@ pub struct Named {
     pub digest: Digest,
 }
 
-/// Serves the socket at `path` until `shutdown`. A cache whose folder is read-only goes on without.
-pub async fn serve(mirror: Arc<Mirror>, path: PathBuf, shutdown: CancellationToken) {
-    let listener = match open(&path) {
+/// Opens the socket at `path`, and serves it in the background until `shutdown`. A cache whose folder is read-only
+/// goes on without.
+pub fn serve(mirror: Arc<Mirror>, path: &Path, shutdown: CancellationToken) {
+    let listener = match open(path) {
         Ok(listener) => listener,
         Err(error) => {
             let error = format!("{error:#}");
@@ -92,9 +93,11 @@ pub async fn serve(mirror: Arc<Mirror>, path: PathBuf, shutdown: CancellationTok
     };
     let serving =
         axum::serve(listener, router(mirror)).with_graceful_shutdown(shutdown.cancelled_owned());
-    if let Err(error) = serving.await {
-        tracing::error!(%error, "stopped serving people");
-    }
+    tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "stopped serving people");
+        }
+    });
 }
 
 /// The socket has its mode before it has its name.
