@@ -1,24 +1,21 @@
 //! Getting a digest once, however many ask: from our disk, the runtime's, or whoever else has it.
 
 pub mod connect;
+mod disk;
 pub mod fill;
 mod gather;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
 use tokio::sync::{Notify, OnceCell};
 
 use self::connect::Feed;
 use self::fill::fill;
 use crate::layers::blob::{Blob, Standing};
 use crate::layers::disk::runtime::Runtime;
-use crate::layers::disk::store::{Partial, Store};
+use crate::layers::disk::store::Store;
 use crate::layers::image::digest::Digest;
 use crate::layers::lock;
 use crate::layers::metrics::{Metrics, Source};
@@ -173,40 +170,6 @@ impl Fetches {
         &self.metrics
     }
 
-    /// Reads bytes of a blob that are verified; if its disk fails, it is dropped, and can be had anew.
-    pub async fn read(self: &Arc<Self>, blob: &Arc<Blob>, range: Range<u64>) -> io::Result<Bytes> {
-        let (fetches, blob) = (self.clone(), blob.clone());
-        let reading = move || {
-            blob.read(range).inspect_err(|error| {
-                if blob.lose() {
-                    tracing::warn!(digest = %blob.digest(), %error, "dropped a blob that can not be read");
-                    fetches.drop_copy(blob.digest());
-                }
-            })
-        };
-        let read = tokio::task::spawn_blocking(reading).await;
-        read.unwrap_or_else(|panic| Err(io::Error::other(panic)))
-    }
-
-    /// The first bytes of `range`, which is not empty: a little of what the kernel has in memory, or else all of them
-    /// as [`Fetches::read`] has them.
-    pub async fn read_some(
-        self: &Arc<Self>,
-        blob: &Arc<Blob>,
-        range: Range<u64>,
-    ) -> io::Result<Bytes> {
-        match blob.read_cached(range.clone()) {
-            cached if cached.is_empty() => self.read(blob, range).await,
-            cached => Ok(cached),
-        }
-    }
-
-    /// Keeps nothing for a while: the disk failed.
-    pub fn disk_failed(&self, error: &impl std::fmt::Display) {
-        tracing::error!(%error, "the disk fails: for a while blobs are passed through, and not kept");
-        self.sources.store.rest();
-    }
-
     /// Does not ask a peer for a while, because it did not answer.
     pub fn avoid(&self, peer: SocketAddr) {
         if let Some(peers) = self.peers() {
@@ -241,12 +204,6 @@ impl Fetches {
         }
     }
 
-    /// Closes blobs that were dropped to make room, since only then their room is free.
-    pub(in crate::layers) fn let_go_of_dropped(&self) {
-        let dropped = |cell: &Cell| cell.get().is_some_and(|swarm| swarm.blob.is_unlinked());
-        self.open().retain(|_, cell| !dropped(cell));
-    }
-
     /// The walk of a digest: our disk, the runtime's, then everybody else.
     async fn find(self: Arc<Self>, mut ask: Ask) -> Result<Arc<Swarm>, Miss> {
         if let Some(found) = self.clone().local(&ask.digest) {
@@ -279,68 +236,6 @@ impl Fetches {
             }
         });
         Ok(swarm)
-    }
-
-    fn local(self: Arc<Self>, digest: &Digest) -> Option<Arc<Swarm>> {
-        let ours = self.sources.store.find(digest);
-        let (file, source) = match ours {
-            Some(file) => (file, Source::Disk),
-            None => (self.sources.runtime.find(digest)?, Source::Runtime),
-        };
-        self.metrics.hit(source);
-        self.verify(digest.clone(), file).ok().map(Swarm::new)
-    }
-
-    /// A blob that lies whole in a file; it is read through once, and given out as far as it was read.
-    fn verify(self: Arc<Self>, digest: Digest, file: File) -> io::Result<Arc<Blob>> {
-        let size = file.metadata()?.len();
-        let blob = Blob::new(digest, size, file);
-        blob.seal()?;
-        let scanned = blob.clone();
-        tokio::task::spawn_blocking(move || {
-            let Err(refused) = scanned.scan() else { return };
-            tracing::warn!(digest = %scanned.digest(), %refused, "dropped a blob that is not right any more");
-            self.drop_copy(scanned.digest());
-            scanned.break_off(&refused.to_string());
-        });
-        Ok(blob)
-    }
-
-    /// Our copy of a blob, or else the runtime's, is not to be used.
-    fn drop_copy(&self, digest: &Digest) {
-        if !self.sources.store.remove(digest) {
-            self.sources.runtime.distrust(digest);
-        }
-    }
-
-    pub(in crate::layers) async fn begin(
-        self: Arc<Self>,
-        digest: Digest,
-        size: u64,
-    ) -> Result<(File, Partial), Miss> {
-        self.let_go_of_dropped();
-        let beginning = move || self.sources.store.begin(&digest, size);
-        let begun = tokio::task::spawn_blocking(beginning).await;
-        let begun = begun.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        begun.map_err(|error| {
-            tracing::warn!(size, %error, "no room to keep a blob: it is passed through");
-            Miss::NoRoom
-        })
-    }
-
-    /// Puts a blob that is whole in its place on our disk.
-    pub(in crate::layers) async fn keep(self: Arc<Self>, blob: Arc<Blob>, partial: Partial) {
-        let (fetches, kept) = (self.clone(), blob.clone());
-        let commit = move || fetches.sources.store.commit(&kept, partial);
-        match tokio::task::spawn_blocking(commit).await {
-            Ok(Ok(())) => self.kept.notify_one(),
-            // What was written may be lost, though it can still be read for a while: it is fetched again.
-            Ok(Err(error)) => {
-                blob.lose();
-                self.disk_failed(&format_args!("{error:#}"));
-            }
-            Err(panic) => tracing::error!(%panic, "a blob was not kept"),
-        }
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<Digest, Cell>> {
