@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use orlop::csi::proto::controller_server::{Controller, ControllerServer};
@@ -19,6 +19,7 @@ use orlop::csi::proto::{
     ListVolumesRequest, ListVolumesResponse, Topology, Volume,
 };
 use orlop::tls::{self, Credentials, Role};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -78,10 +79,6 @@ impl Fake {
             ..Default::default()
         }
     }
-
-    fn volumes(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -105,7 +102,7 @@ service! { impl Controller {
         request: Request<CreateVolumeRequest>,
     ) -> Reply<CreateVolumeResponse> {
         let id = format!("default/{}", request.into_inner().name);
-        self.volumes().insert(id.clone());
+        self.volumes.lock().insert(id.clone());
         Ok(Response::new(CreateVolumeResponse {
             volume: Some(self.volume(id)),
         }))
@@ -115,7 +112,7 @@ service! { impl Controller {
         &self,
         request: Request<DeleteVolumeRequest>,
     ) -> Reply<DeleteVolumeResponse> {
-        self.volumes().remove(&request.into_inner().volume_id);
+        self.volumes.lock().remove(&request.into_inner().volume_id);
         Ok(Response::new(DeleteVolumeResponse::default()))
     }
 
@@ -126,7 +123,7 @@ service! { impl Controller {
             status: None,
         };
         Ok(Response::new(ListVolumesResponse {
-            entries: self.volumes().iter().map(entry).collect(),
+            entries: self.volumes.lock().iter().map(entry).collect(),
             next_token: String::new(),
         }))
     }

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::histogram::Histogram;
@@ -107,7 +107,7 @@ impl Node {
     }
 
     fn is_looked_at_for(&self) -> Duration {
-        let since = *self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *self.looking.lock();
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
@@ -159,7 +159,7 @@ async fn look(node: &Node, inventory: &Inventory, looks: &Histogram) -> Duration
     let at = Instant::now();
     let before = node.seen.borrow().what.clone();
     inventory.list_begins(&node.name);
-    *node.looking.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    *node.looking.lock() = Some(at);
     let looked = tokio::time::timeout(LIMIT, ask(node)).await;
     let looked = looked.unwrap_or_else(|_| Err(Status::deadline_exceeded("it takes too long")));
     let (what, wait) = match looked {
@@ -183,7 +183,7 @@ async fn look(node: &Node, inventory: &Inventory, looks: &Histogram) -> Duration
         }
         _ => {}
     }
-    *node.looking.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    *node.looking.lock() = None;
     node.seen.send_replace(Seen { at, what });
     wait
 }

@@ -19,9 +19,10 @@ pub mod nodes;
 mod placement;
 pub mod reconcile;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -140,11 +141,7 @@ impl Router {
 
     /// Makes sure that no name is taken for free that another router has just given away.
     async fn mind_others(&self) -> Result<()> {
-        let last = self
-            .last_creation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(Instant::now());
+        let last = self.last_creation.lock().replace(Instant::now());
         if last.is_none_or(|last| last.elapsed() > ALONE_FOR) || self.nodes.some_are_new()? {
             self.nodes.look_again().await?;
         }

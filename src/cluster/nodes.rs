@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
+use parking_lot::{Mutex, RwLock};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -117,10 +118,7 @@ impl Nodes {
             }
             // Who told of the nodes will say nothing new; they stay until the process ends.
             shutdown.cancelled().await;
-            *following
-                .all
-                .write()
-                .unwrap_or_else(PoisonError::into_inner) = None;
+            *following.all.write() = None;
         });
         nodes
     }
@@ -130,7 +128,7 @@ impl Nodes {
         members: Members,
         mut new: impl FnMut(Arc<str>, Option<SocketAddr>) -> Arc<Node>,
     ) {
-        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.write();
         let before = all.take().unwrap_or_default();
         let node = |(name, address): (String, Option<SocketAddr>)| {
             let known = before.get(&*name);
@@ -142,13 +140,13 @@ impl Nodes {
     }
 
     fn forget_others(&self, inventory: &Inventory) {
-        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all.read();
         inventory.keep_only(|node| all.as_ref().is_some_and(|all| all.contains_key(node)));
     }
 
     /// All nodes in the order of their names, if it is known which there are.
     pub fn all(&self) -> Option<Vec<Arc<Node>>> {
-        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all.read();
         Some(all.as_ref()?.values().cloned().collect())
     }
 
@@ -167,7 +165,7 @@ impl Nodes {
     /// # Errors
     /// `Unreachable` when there is none now.
     pub(super) fn named(&self, name: &str) -> Result<Arc<Node>> {
-        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all.read();
         let found = all.as_ref().and_then(|all| all.get(name)).cloned();
         found.ok_or_else(|| Error::Unreachable(format!("node {name} does not serve volumes now")))
     }

@@ -1,8 +1,7 @@
 //! In which pools a name can be: they are asked one by one, for the node gives each name once.
 
-use std::sync::{Mutex, PoisonError};
-
 use anyhow::Result;
+use parking_lot::Mutex;
 use tonic::{Code, Response, Status};
 
 use crate::client::Connection;
@@ -16,7 +15,7 @@ pub(super) struct Places(Mutex<Vec<PoolName>>);
 impl Places {
     /// The pools as they were.
     pub(super) fn known(&self) -> Vec<PoolName> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.lock();
         known.clone()
     }
 
@@ -27,10 +26,7 @@ impl Places {
         let pools = pools
             .map(|pool| pool.name.parse())
             .collect::<Result<Vec<PoolName>, _>>()?;
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone_from(&pools);
+        self.0.lock().clone_from(&pools);
         Ok(pools)
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::volume::{Error, Result, SnapshotName, VolumeName};
 
@@ -80,8 +82,7 @@ impl Locks {
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Key, Holders>> {
-        // No code that can panic runs while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

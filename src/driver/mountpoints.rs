@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
 
 use super::{Core, encryption};
 use crate::host::freeze;
@@ -34,14 +36,15 @@ pub(super) enum Place {
 
 impl Mountpoints {
     pub(super) fn add(&self, volume: &VolumeId, path: &Path) {
-        self.known()
+        self.known
+            .lock()
             .entry(volume.clone())
             .or_default()
             .insert(path.to_owned());
     }
 
     pub(super) fn remove(&self, volume: &VolumeId, path: &Path) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         if let Some(places) = known.get_mut(volume) {
             places.remove(path);
             if places.is_empty() {
@@ -51,21 +54,17 @@ impl Mountpoints {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.known().values().map(BTreeSet::len).sum()
+        self.known.lock().values().map(BTreeSet::len).sum()
     }
 
     fn of(&self, volume: &VolumeId) -> Vec<PathBuf> {
-        self.known()
+        self.known
+            .lock()
             .get(volume)
             .into_iter()
             .flatten()
             .cloned()
             .collect()
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<VolumeId, BTreeSet<PathBuf>>> {
-        // Each answer is checked with the kernel: a panic elsewhere can not have spoilt it.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

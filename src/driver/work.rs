@@ -1,9 +1,10 @@
 //! The copies that are running, for the people who wait for them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::host::progress::Progress;
 
@@ -61,8 +62,7 @@ impl Works {
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
-        // No code that can panic runs while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -120,7 +121,7 @@ impl Applicant {
         // Where they can not be read there is nothing new.
         let told = fs::read(&self.authorities).unwrap_or_default();
         let old = told.is_empty()
-            || told == *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+            || told == *self.told.lock()
             || fs::read(self.folder.join("ca.crt")).is_ok_and(|known| known == told);
         soon || !old
     }
@@ -157,7 +158,7 @@ impl Applicant {
                 ("ca.crt", &authorities),
             ];
             folder::replace(&this.folder, &files)?;
-            *this.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+            *this.told.lock() = told;
             Ok(())
         })
         .await?

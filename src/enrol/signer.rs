@@ -1,10 +1,11 @@
 //! A controller's hold of the authorities: its own certificate, and those that it signs for others.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use kube::Client;
+use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -55,10 +56,7 @@ impl Signer {
             }
             match self.vault.open().await {
                 Ok(authorities) => {
-                    let mut known = self
-                        .authorities
-                        .write()
-                        .unwrap_or_else(PoisonError::into_inner);
+                    let mut known = self.authorities.write();
                     *known = Arc::new(authorities);
                 }
                 Err(error) => {
@@ -83,10 +81,7 @@ impl Signer {
     }
 
     pub(super) fn authorities(&self) -> Arc<Authorities> {
-        let known = self
-            .authorities
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let known = self.authorities.read();
         Arc::clone(&known)
     }
 }

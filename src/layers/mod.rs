@@ -37,7 +37,7 @@ pub mod upstream;
 pub mod wiring;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -236,9 +236,4 @@ fn registries(settings: &Settings, metrics: Arc<Metrics>) -> Result<Upstream> {
     let upstream = upstream.context("setting up the client for registries")?;
     let bytes = settings.upstream_mib_per_second.map(|mib| mib << 20);
     Ok(upstream.at_most(settings.upstream_requests_per_second, bytes))
-}
-
-/// What is guarded is replaced whole, or only added to, so a panic elsewhere can not have left it half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
-
-use crate::layers::lock;
 
 /// A rate that all who share it keep together, each in the order of asking; one piece may pass at once.
 #[derive(Debug, Default)]
@@ -45,7 +44,7 @@ impl Pace {
         let Some(per_second) = self.per_second else {
             return Some(now);
         };
-        let mut passed = lock(&self.passed);
+        let mut passed = self.passed.lock();
         let turn = passed.unwrap_or(now).max(now);
         if turn - now > limit {
             return None;
@@ -116,7 +115,7 @@ impl Egress {
         if self.each.is_none() {
             return Arc::default();
         }
-        let mut peers = lock(&self.peers);
+        let mut peers = self.peers.lock();
         if peers.len() >= MOST_PEERS && !peers.contains_key(&peer) {
             peers.clear();
         }

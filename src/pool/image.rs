@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 
 use super::Device;
 use crate::host::clone::clone_file;
@@ -107,7 +107,9 @@ impl Images {
             .host
             .loops
             .attach(&image, false, access == Access::Mount)?;
-        self.known().insert(FileId::of(&image)?, attached.number);
+        self.attached
+            .lock()
+            .insert(FileId::of(&image)?, attached.number);
         Ok(device(attached))
     }
 
@@ -120,7 +122,7 @@ impl Images {
         if self.find(&image)?.is_some() {
             self.host.loops.detach(id)?;
         }
-        self.known().remove(&id);
+        self.attached.lock().remove(&id);
         Ok(())
     }
 
@@ -129,12 +131,12 @@ impl Images {
     /// An image is known by the file itself: of a device that was attached in a container that is gone the kernel
     /// tells a path that leads nowhere.
     pub(super) fn attached_in(&self, volumes: &Folder) -> Result<HashMap<u32, VolumeName>> {
-        if self.known().is_empty() {
+        if self.attached.lock().is_empty() {
             return Ok(HashMap::new());
         }
         let shown = |name: String| {
             let image = volumes.folder(&name).ok()??.file(FILE, false).ok()??;
-            let number = *self.known().get(&FileId::of(&image).ok()?)?;
+            let number = *self.attached.lock().get(&FileId::of(&image).ok()?)?;
             Some((number, name.parse().ok()?))
         };
         Ok(volumes.names()?.into_iter().filter_map(shown).collect())
@@ -142,7 +144,7 @@ impl Images {
 
     fn find(&self, image: &File) -> Result<Option<LoopDevice>> {
         let id = FileId::of(image)?;
-        let Some(number) = self.known().get(&id).copied() else {
+        let Some(number) = self.attached.lock().get(&id).copied() else {
             return Ok(None);
         };
         self.host.loops.holding(number, id)
@@ -162,11 +164,6 @@ impl Images {
     fn sync(&self, image: &File) -> Result<()> {
         self.host.gate.pass("fsync the image")?;
         rustix::fs::fsync(image).context("making the image durable")
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<FileId, u32>> {
-        // Each answer is checked with the kernel: a panic elsewhere can not have spoilt it.
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

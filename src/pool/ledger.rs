@@ -1,6 +1,6 @@
 //! Room that is kept for volumes while they are made, so that two at once can not get the same bytes.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
 
 use super::Capacity;
 use crate::volume::{Bytes, Error, PoolName, Result};
@@ -30,7 +30,7 @@ impl Ledger {
 
     /// What is kept now.
     pub(super) fn reserved(&self) -> Bytes {
-        *self.sum()
+        *self.sum.lock()
     }
 
     /// Keeps `size` if `room`, told what is kept already, has as much available.
@@ -57,7 +57,7 @@ impl Ledger {
         form: &str,
         room: impl FnOnce(Bytes) -> anyhow::Result<Capacity>,
     ) -> Result<Promise<'_>> {
-        let mut sum = self.sum();
+        let mut sum = self.sum.lock();
         let Capacity {
             total,
             promised,
@@ -75,16 +75,11 @@ impl Ledger {
             size: taken,
         })
     }
-
-    fn sum(&self) -> MutexGuard<'_, Bytes> {
-        // A sum that is only ever added to and taken from whole can not be half-changed by a panic.
-        self.sum.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
-        let mut sum = self.ledger.sum();
+        let mut sum = self.ledger.sum.lock();
         *sum = sum.less(self.size);
     }
 }

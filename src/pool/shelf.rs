@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 
 use crate::host::folder::{Folder, Stamp};
 use crate::volume::{Bytes, Record};
@@ -54,13 +55,13 @@ impl<R: Record> Shelf<R> {
     /// An entry whose record is missing or can not be read: its data is there, and a person must look.
     pub(super) fn find(&self, name: &str) -> Result<Option<Arc<R>>> {
         let Some(stamp) = self.folder.stamp(&Path::new(name).join(R::FILE))? else {
-            self.known().forget(name);
+            self.known.lock().forget(name);
             return match self.folder.folder(name)? {
                 None => Ok(None),
                 Some(entry) => Err(no_record::<R>(&entry)),
             };
         };
-        if let Some((known, record)) = self.known().entries.get(name)
+        if let Some((known, record)) = self.known.lock().entries.get(name)
             && *known == stamp
         {
             return Ok(Some(Arc::clone(record)));
@@ -80,7 +81,7 @@ impl<R: Record> Shelf<R> {
             )
         })?;
         let record = Arc::new(record);
-        self.known().remember(name, stamp, Arc::clone(&record));
+        self.known.lock().remember(name, stamp, Arc::clone(&record));
         Ok(Some(record))
     }
 
@@ -129,7 +130,7 @@ impl<R: Record> Shelf<R> {
     /// Forgets what somebody removed by hand, so that its promise ends.
     fn forget_all_but(&self, names: &[String]) -> Result<()> {
         let gone: Vec<String> = {
-            let known = self.known();
+            let known = self.known.lock();
             let listed = |name: &&String| names.binary_search(name).is_ok();
             known
                 .entries
@@ -144,11 +145,11 @@ impl<R: Record> Shelf<R> {
 
     /// All that is promised by the entries. Reads them all the first time, and is a look-up from then on.
     pub(super) fn promised(&self) -> Result<Bytes> {
-        if !self.known().whole {
+        if !self.known.lock().whole {
             self.page(None, usize::MAX)?;
-            self.known().whole = true;
+            self.known.lock().whole = true;
         }
-        Ok(self.known().promised)
+        Ok(self.known.lock().promised)
     }
 
     /// Makes an entry visible that is whole in `making`: the one step in which it begins to exist.
@@ -172,21 +173,16 @@ impl<R: Record> Shelf<R> {
     /// Moves an entry out of sight, into `trash`: the one step in which it ceases to exist.
     pub(super) fn discard(&self, name: &str, trash: &Folder, as_name: &str) -> Result<()> {
         self.folder.move_to(name, trash, as_name)?;
-        self.known().forget(name);
+        self.known.lock().forget(name);
         Ok(())
     }
 
     fn remember(&self, name: &str, record: R) -> Result<Arc<R>> {
         let record = Arc::new(record);
         if let Some(stamp) = self.folder.stamp(&Path::new(name).join(R::FILE))? {
-            self.known().remember(name, stamp, Arc::clone(&record));
+            self.known.lock().remember(name, stamp, Arc::clone(&record));
         }
         Ok(record)
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Known<R>> {
-        // What is remembered is checked against the disk at each use: a panic elsewhere can not have spoilt it.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

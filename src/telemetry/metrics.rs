@@ -1,9 +1,10 @@
 //! The figures that the process counts, in Prometheus' words.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
@@ -77,7 +78,7 @@ impl Metrics {
 
     /// Where others register theirs, without the prefix; not to be kept, a scrape waits for it.
     pub fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+        self.registry.lock()
     }
 
     /// Counts a call as running until [`Metrics::called`].

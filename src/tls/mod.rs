@@ -7,10 +7,11 @@ mod verify;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use parking_lot::RwLock;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::NoServerSessionStorage;
@@ -58,7 +59,7 @@ impl Credentials {
 
     /// Uses another pair from now on.
     pub fn replace(&self, pair: Pair) {
-        *self.0.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
+        *self.0.0.write() = Arc::new(pair);
     }
 
     /// Who this process is.
@@ -92,7 +93,7 @@ impl Credentials {
     }
 
     fn pair(&self) -> Arc<Pair> {
-        let current = self.0.0.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.0.0.read();
         Arc::clone(&current)
     }
 

@@ -1,10 +1,10 @@
 //! A namespace for one test, with the words that tests are written in.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::bed::{Bed, NAMESPACE, NODES};
 
@@ -170,7 +170,7 @@ impl<'a> Space<'a> {
 
 /// Keeps others away that would disturb, or be disturbed.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    ALONE.lock()
 }
 
 /// What is left in the pools and mounted on the nodes.

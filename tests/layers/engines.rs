@@ -5,12 +5,13 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use orlop::host::command::Command;
 use orlop::layers::image::digest::Digest;
 use orlop::layers::wiring::Kind;
+use parking_lot::Mutex;
 
 use crate::cache::{Cache, settings};
 use crate::clients::{image_of, installed, tool};
@@ -197,7 +198,7 @@ fn proxy() -> (String, Arc<Mutex<Vec<String>>>) {
             let mut line = String::new();
             // One that says nothing is none.
             let _ = BufReader::new(connection).read_line(&mut line);
-            noted.lock().expect("no panic").push(line);
+            noted.lock().push(line);
         }
     });
     (address, asked)
@@ -220,7 +221,7 @@ async fn docker_pulls_by_the_mirror_and_turns_to_docker_hub_when_it_is_gone() {
     node.configure(&cache.url, "docker.io");
     let (address, asked) = proxy();
     let hub = || {
-        let asked = asked.lock().expect("no panic");
+        let asked = asked.lock();
         asked
             .iter()
             .any(|line| line.starts_with("CONNECT registry-1.docker.io:443"))

@@ -1,8 +1,8 @@
 //! A registry that does what a test tells it, and remembers what it was asked.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
@@ -11,6 +11,7 @@ use axum::http::Method;
 use axum::response::Response;
 use bytes::Bytes;
 use orlop::layers::image::digest::Digest;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -65,12 +66,12 @@ impl Upstream {
         let listener = TcpListener::bind((address, 0)).await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("it listens"));
         let shared = Arc::new(Shared::default());
-        url.clone_into(&mut shared.url.lock().expect("no panic"));
+        url.clone_into(&mut shared.url.lock());
         let ping = (
             "/v2/".to_owned(),
             (b"{}".to_vec(), "application/json".to_owned()),
         );
-        shared.content.lock().expect("no panic").extend([ping]);
+        shared.content.lock().extend([ping]);
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let stop = CancellationToken::new();
         let serving = axum::serve(listener, router);
@@ -111,24 +112,24 @@ impl Upstream {
 
     /// Adds an answer to a path, perhaps with a query.
     pub(crate) fn put(&self, path: &str, bytes: &[u8], media_type: &str) {
-        let mut content = self.shared.content.lock().expect("no panic");
+        let mut content = self.shared.content.lock();
         content.insert(path.to_owned(), (bytes.to_vec(), media_type.to_owned()));
     }
 
     /// Lets the next `times` `GET`s whose path holds `part` go wrong.
     pub(crate) fn fail(&self, part: &str, times: usize, fault: Fault) {
-        let mut faults = self.shared.faults.lock().expect("no panic");
+        let mut faults = self.shared.faults.lock();
         faults.push((part.to_owned(), times, fault));
     }
 
     /// Ends all faults.
     pub(crate) fn heal(&self) {
-        self.shared.faults.lock().expect("no panic").clear();
+        self.shared.faults.lock().clear();
     }
 
     /// From now on every request needs this token, which `/token` sells to anybody if `sold`.
     pub(crate) fn lock(&self, token: &str) {
-        *self.shared.token.lock().expect("no panic") = Some(token.to_owned());
+        *self.shared.token.lock() = Some(token.to_owned());
     }
 
     /// Sells the token to whoever comes.
@@ -144,7 +145,7 @@ impl Upstream {
 
     /// The requests so far whose line holds all of these, each as `GET /path bytes=0-`.
     pub(crate) fn asked(&self, parts: &[&str]) -> Vec<String> {
-        let log = self.shared.log.lock().expect("no panic");
+        let log = self.shared.log.lock();
         let matching = |line: &&String| parts.iter().all(|part| line.contains(part));
         log.iter().filter(matching).cloned().collect()
     }
@@ -167,17 +168,13 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     let (range, authorization) = (header("range"), header("authorization"));
     let line = format!("{} {path} {range}", request.method);
-    shared
-        .log
-        .lock()
-        .expect("no panic")
-        .push(line.trim().to_owned());
-    let token = shared.token.lock().expect("no panic").clone();
+    shared.log.lock().push(line.trim().to_owned());
+    let token = shared.token.lock().clone();
     if let Some(token) = token
         && path != "/token"
         && authorization != format!("Bearer {token}")
     {
-        let url = shared.url.lock().expect("no panic").clone();
+        let url = shared.url.lock().clone();
         let challenge =
             format!(r#"Bearer realm="{url}/token",service="test",scope="repository:a/b:pull""#);
         return status(401, "www-authenticate", &challenge);
@@ -189,7 +186,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         _ => {}
     }
     let found = {
-        let content = shared.content.lock().expect("no panic");
+        let content = shared.content.lock();
         let query = format!("{path}?{}", request.uri.query().unwrap_or_default());
         content.get(&query).or(content.get(&path)).cloned()
     };
@@ -206,7 +203,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
 
 impl Shared {
     fn fault(&self, method: &Method, path: &str) -> Option<Fault> {
-        let mut faults = self.faults.lock().expect("no panic");
+        let mut faults = self.faults.lock();
         let matching = |(part, times, _): &&mut (String, usize, Fault)| {
             *times > 0 && path.contains(part.as_str())
         };

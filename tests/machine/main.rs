@@ -14,11 +14,12 @@ mod support;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use guest::{Disks, Guest, Image};
 use libtest_mimic::{Arguments, Failed, Trial};
+use parking_lot::Mutex;
 use payload::{Payload, Suite};
 
 /// The test targets of which the ignored tests run here.
@@ -168,7 +169,7 @@ impl Rung {
         ];
         match self {
             Self::Host(alone) => {
-                let _alone = alone.lock().unwrap_or_else(PoisonError::into_inner);
+                let _alone = alone.lock();
                 payload::run_here(&suite.binary, &arguments)
             }
             Self::Guest {
@@ -176,7 +177,7 @@ impl Rung {
                 payload,
                 idle,
             } => {
-                let idle = || idle.lock().unwrap_or_else(PoisonError::into_inner);
+                let idle = || idle.lock();
                 let found = idle().pop();
                 let mut guest = match found {
                     Some(guest) => guest,

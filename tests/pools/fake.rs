@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use orlop::host::mount::Entry;
 use orlop::host::progress::Progress;
@@ -11,6 +11,7 @@ use orlop::volume::{
     Access, Bytes, Class, Error, Layout, PoolName, Result, Shape, Snapshot, SnapshotName,
     SnapshotRecord, Volume, VolumeName, VolumeRecord,
 };
+use parking_lot::{Mutex, MutexGuard};
 
 const SIZE: Bytes = Bytes(4 << 30);
 
@@ -35,8 +36,8 @@ impl Disk {
         self.state().volumes[volume].1.clone()
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().expect("no test panics holding it")
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
     }
 }
 

@@ -39,7 +39,7 @@ async fn a_call_that_a_router_passes_on_is_one_trace_down_to_the_node() {
 
     answer.expect("it is there");
     let calls = || {
-        let spans = received.lock().expect("no test panics holding it").clone();
+        let spans = received.lock().clone();
         let ours = spans
             .into_iter()
             .filter(|span| hex(&span.trace_id) == TRACE);

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, TryLockError};
 
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -72,10 +72,8 @@ impl fmt::Debug for Pools {
 
 impl Collector for Pools {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let _alone = match self.asking.try_lock() {
-            Err(TryLockError::WouldBlock) => return Ok(()),
-            Ok(alone) => alone,
-            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
+        let Some(_alone) = self.asking.try_lock() else {
+            return Ok(());
         };
         let (figures, mounts, copies) = self
             .driver

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node, ObjectReference, PersistentVolume};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Client, Resource};
+use parking_lot::Mutex;
 use tracing::warn;
 
 use super::volumes::Record;
@@ -142,7 +143,7 @@ impl fmt::Debug for Records {
 impl Absences {
     /// Notes which nodes there are now.
     pub(super) fn note(&self, before: Option<&Members>, now: &Members) {
-        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut times = self.0.lock();
         let at = Instant::now();
         times.known.get_or_insert(at);
         times.left.retain(|node, _| !now.contains_key(node));
@@ -153,7 +154,7 @@ impl Absences {
 
     /// For how long a node that is not there has been away, as far as that is known.
     fn of(&self, node: &str) -> Option<Duration> {
-        let times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = self.0.lock();
         let since = times.left.get(node).copied().or(times.known)?;
         Some(since.elapsed())
     }
@@ -190,7 +191,7 @@ mod tests {
         let never_seen = absences.of("c").expect("all nodes are known");
         absences.note(Some(&both), &one);
 
-        let times = |absences: &Absences| absences.0.lock().expect("nobody panicked").left.clone();
+        let times = |absences: &Absences| absences.0.lock().left.clone();
         assert_eq!(times(&absences).keys().collect::<Vec<_>>(), ["b"]);
         let (left, again) = (absences.of("b"), absences.of("c"));
         assert!(left < again && Some(never_seen) < again);

@@ -1,7 +1,8 @@
 //! What a leading controller has found, for who asks and who scrapes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -57,22 +58,18 @@ impl Findings {
             };
             self.counts.get_or_create(&labels).inc();
         }
-        *self.orphans() = Some(orphans);
+        *self.orphans.lock() = Some(orphans);
     }
 
     /// Forgets all: another leads.
     pub(super) fn forget(&self) {
         self.counts.clear();
-        *self.orphans() = None;
+        *self.orphans.lock() = None;
     }
 
     /// The volumes that no record names; nothing while another leads.
     pub fn known_orphans(&self) -> Option<Vec<Orphan>> {
-        self.orphans().clone()
-    }
-
-    fn orphans(&self) -> MutexGuard<'_, Option<Vec<Orphan>>> {
-        self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
+        self.orphans.lock().clone()
     }
 }
 

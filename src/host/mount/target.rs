@@ -3,9 +3,9 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -55,8 +55,7 @@ impl Mounts {
         let shown = target.display();
         let (parent, name) = path::open_parent(target)?
             .with_context(|| format!("the directory that {shown} is to be in does not exist"))?;
-        // What it guards is in the kernel, and whole even if a thread died holding it.
-        let _placing = PLACING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _placing = PLACING.lock();
         let on = match path::open_in(&parent, name, target)? {
             Some(on) => on,
             None => self.make_target(&parent, name, target, directory)?,

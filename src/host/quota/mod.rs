@@ -8,10 +8,10 @@ use std::io;
 use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use linux_raw_sys::general::FS_XFLAG_PROJINHERIT;
+use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::gate::Gate;
@@ -113,7 +113,7 @@ pub fn assign_among(
     directory: BorrowedFd<'_>,
     ids: impl IntoIterator<Item = u32>,
 ) -> Result<u32> {
-    let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _taking = TAKING.lock();
     let id = first_free(directory, ids)?;
     gate.pass(format_args!("chattr -p {id} +P"))?;
     let give = || {

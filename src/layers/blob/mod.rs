@@ -9,10 +9,11 @@ use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::sync::watch;
 
@@ -21,7 +22,6 @@ use self::layout::{Layout, whole_number};
 pub use self::progress::{Progress, Refused, Standing};
 use self::stamp::Stamp;
 use crate::layers::image::digest::{ChunkSum, Digest, Sum};
-use crate::layers::lock;
 
 /// What is read at once of what the kernel has in memory: little enough to stay in the cache of a processor.
 const PIECE: usize = 64 << 10;
@@ -252,7 +252,7 @@ impl Blob {
         }
         write(&self.file)?;
         // One at a time from here on, so that exactly one chunk is the last to come.
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         let (here, count) = {
             let now = self.progress.borrow();
             (now.order.len(), now.sums.len())

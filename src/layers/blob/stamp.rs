@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
 use super::Blob;
-use crate::layers::lock;
 
 /// What a file looks like to the kernel; any write to it changes this.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,13 +17,13 @@ pub(super) struct Stamp {
 impl Blob {
     /// Remembers what the file looks like now; called when nobody of us will write to it any more.
     pub fn seal(&self) -> io::Result<()> {
-        *lock(&self.stamp) = Some(Stamp::of(&self.file)?);
+        *self.stamp.lock() = Some(Stamp::of(&self.file)?);
         Ok(())
     }
 
     /// Seals the file while it gets another name, which the kernel notes in it as a change.
     pub fn seal_renaming(&self, rename: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let mut stamp = lock(&self.stamp);
+        let mut stamp = self.stamp.lock();
         let before = Stamp::of(&self.file)?;
         rename()?;
         let after = Stamp::of(&self.file)?;
@@ -36,12 +35,12 @@ impl Blob {
 
     /// Whether the file is untouched since it was sealed; always so before.
     pub fn untouched(&self) -> bool {
-        self.is_as(lock(&self.stamp).as_ref())
+        self.is_as(self.stamp.lock().as_ref())
     }
 
     /// Notes in the file itself that it was used now, unless somebody else touched it.
     pub fn used_now(&self) {
-        let mut stamp = lock(&self.stamp);
+        let mut stamp = self.stamp.lock();
         if self.is_as(stamp.as_ref()) && stamp.is_some() {
             let now = FileTimes::new().set_modified(SystemTime::now());
             // A file that is not ours, or on a disk that became read-only, only forgets when it was used.

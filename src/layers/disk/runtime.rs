@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -16,7 +17,6 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::layers::image::digest::Digest;
-use crate::layers::lock;
 
 /// How long a call may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -95,7 +95,7 @@ impl Runtime {
 
     /// Does not take this blob for one that the runtime keeps, until the next start.
     pub fn distrust(&self, digest: &Digest) {
-        let mut bad = lock(&self.bad);
+        let mut bad = self.bad.lock();
         if bad.len() >= MOST_BAD {
             bad.clear();
         }
@@ -103,7 +103,7 @@ impl Runtime {
     }
 
     fn is_bad(&self, digest: &Digest) -> bool {
-        let bad = lock(&self.bad);
+        let bad = self.bad.lock();
         bad.contains(digest)
     }
 

@@ -4,16 +4,16 @@ use std::collections::HashSet;
 use std::fs::{self, File, FileTimes};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::layers::blob::Blob;
 use crate::layers::image::digest::Digest;
-use crate::layers::lock;
 
 /// How long nothing is kept after the disk has failed.
 const REST: Duration = Duration::from_secs(10);
@@ -89,12 +89,12 @@ impl Store {
 
     /// Whether the quota is nothing at all, or the disk failed a moment ago.
     pub fn keeps_nothing(&self) -> bool {
-        self.quota == 0 || lock(&self.failed).is_some_and(|then| then.elapsed() < REST)
+        self.quota == 0 || self.failed.lock().is_some_and(|then| then.elapsed() < REST)
     }
 
     /// Keeps nothing new for a while, because the disk failed.
     pub fn rest(&self) {
-        *lock(&self.failed) = Some(Instant::now());
+        *self.failed.lock() = Some(Instant::now());
     }
 
     /// Whether the blob is here; it does not count as used.
@@ -155,7 +155,7 @@ impl Store {
 
     /// Never drops these to make room, until the next call.
     pub fn pin(&self, digests: HashSet<Digest>) {
-        *lock(&self.pinned) = digests;
+        *self.pinned.lock() = digests;
     }
 
     /// The most bytes that are kept.
@@ -227,7 +227,7 @@ impl Store {
     /// Drops the blobs that were not used for the longest time until at most `target` bytes are left.
     fn evict(&self, target: u64) {
         let Ok(mut held) = self.list() else { return };
-        let pinned = lock(&self.pinned).clone();
+        let pinned = self.pinned.lock().clone();
         held.retain(|held| !pinned.contains(&held.digest));
         held.sort_by_key(|held| held.used);
         for old in held {

@@ -54,7 +54,7 @@ impl Fetches {
     /// Closes blobs that were dropped to make room, since only then their room is free.
     pub(in crate::layers) fn let_go_of_dropped(&self) {
         let dropped = |cell: &Cell| cell.get().is_some_and(|swarm| swarm.blob.is_unlinked());
-        self.open().retain(|_, cell| !dropped(cell));
+        self.open.lock().retain(|_, cell| !dropped(cell));
     }
 
     /// The blob as it lies whole on our disk or the runtime's.

@@ -7,8 +7,9 @@ mod gather;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
 
 use self::connect::Feed;
@@ -17,7 +18,6 @@ use crate::layers::blob::{Blob, Standing};
 use crate::layers::disk::runtime::Runtime;
 use crate::layers::disk::store::Store;
 use crate::layers::image::digest::Digest;
-use crate::layers::lock;
 use crate::layers::metrics::{Metrics, Source};
 use crate::layers::miss::Miss;
 use crate::layers::pace::Egress;
@@ -114,7 +114,7 @@ impl Fetches {
 
     /// The blob, if it is on this node already, whole or arriving.
     pub fn here(self: &Arc<Self>, digest: &Digest) -> Option<Arc<Swarm>> {
-        let cell = self.open().get(digest).cloned();
+        let cell = self.open.lock().get(digest).cloned();
         if let Some(swarm) = cell.as_ref().and_then(|cell| cell.get()) {
             return is_sound(&swarm.blob).then(|| swarm.clone());
         }
@@ -187,7 +187,7 @@ impl Fetches {
     }
 
     fn cell(&self, digest: &Digest) -> Cell {
-        let mut open = self.open();
+        let mut open = self.open.lock();
         if open.len() >= MOST_OPEN {
             let is_used = |swarm: &Arc<Swarm>| {
                 Arc::strong_count(swarm) > 1 || Arc::strong_count(&swarm.blob) > 1
@@ -198,7 +198,7 @@ impl Fetches {
     }
 
     fn forget(&self, digest: &Digest, cell: &Cell) {
-        let mut open = self.open();
+        let mut open = self.open.lock();
         if open.get(digest).is_some_and(|kept| Arc::ptr_eq(kept, cell)) {
             open.remove(digest);
         }
@@ -236,10 +236,6 @@ impl Fetches {
             }
         });
         Ok(swarm)
-    }
-
-    fn open(&self) -> MutexGuard<'_, HashMap<Digest, Cell>> {
-        lock(&self.open)
     }
 }
 

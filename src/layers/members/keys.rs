@@ -4,14 +4,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard};
 
+use parking_lot::Mutex;
 use rand::Rng;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-
-use crate::layers::lock;
 
 /// The length of a seal (HMAC-SHA-256), which a datagram begins with; the key's number and the datagram's follow.
 const SEAL: usize = 32;
@@ -124,7 +122,7 @@ impl Default for Keys {
 impl Keys {
     /// A new key, with which one other seals what is for this node.
     pub fn hand_out(&self) -> Key {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.handed.len() >= MOST {
             let silent = state.handed.iter().min_by_key(|(_, heard)| heard.turn);
             if let Some(number) = silent.map(|(number, _)| *number) {
@@ -146,7 +144,7 @@ impl Keys {
 
     /// A node has handed over its key.
     pub fn learn(&self, of: SocketAddr, key: Key) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.others.len() >= MOST {
             state.others.clear();
         }
@@ -159,7 +157,7 @@ impl Keys {
     /// Waits until a key is lacked for something that is to be sent; whose.
     pub async fn lacking(&self) -> Vec<SocketAddr> {
         self.lacks.notified().await;
-        let state = self.state();
+        let state = self.state.lock();
         let lacked = state.waiting.keys().copied();
         lacked.filter(|of| !state.others.contains_key(of)).collect()
     }
@@ -167,7 +165,7 @@ impl Keys {
     /// Waits until something can be sent that waited for its key; what, and where to.
     pub async fn learned(&self) -> Vec<(SocketAddr, Vec<u8>)> {
         self.learned.notified().await;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let State {
             others, waiting, ..
         } = &mut *state;
@@ -177,14 +175,14 @@ impl Keys {
 
     /// Nothing goes to this node any more, nor waits for it: it does not hand over its key.
     pub fn forget(&self, of: SocketAddr) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.others.remove(&of);
         state.waiting.remove(&of);
     }
 
     /// A packet as it is sent; nothing if the key is lacked, for which it waits then.
     pub fn seal(&self, to: SocketAddr, packet: &[u8]) -> Option<Vec<u8>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Some((key, count)) = state.others.get_mut(&to) else {
             if state.waiting.len() >= MOST {
                 state.waiting.clear();
@@ -199,10 +197,6 @@ impl Keys {
         Some([seal.as_ref(), &sealed].concat())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-
     /// The packet that was sent, if it was by one who has a key of ours, and was not heard before.
     pub fn open<'a>(&self, datagram: &'a [u8]) -> Option<&'a [u8]> {
         let (seal, sealed) = datagram.split_at_checked(SEAL)?;
@@ -210,7 +204,7 @@ impl Keys {
         let (count, packet) = rest.split_first_chunk()?;
         let (number, count) = (u64::from_be_bytes(*number), u64::from_be_bytes(*count));
         hmac::verify(&self.own.of(number).hmac(), sealed, seal).ok()?;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.turn += 1;
         let turn = state.turn;
         let heard = state.handed.get_mut(&number)?;

@@ -9,17 +9,17 @@ pub mod trust;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use foca::Identity;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::homes::{Above, above, homes};
 use self::keys::Keys;
-use crate::layers::lock;
 
 /// How long a member that did not answer is not asked, whatever the gossip says.
 const AVOIDED: Duration = Duration::from_secs(10);
@@ -138,7 +138,7 @@ impl Members {
 
     /// For how long yet each member is not asked that is shunned.
     pub fn shunned(&self) -> HashMap<SocketAddr, Duration> {
-        let shunned = lock(&self.shunned);
+        let shunned = self.shunned.lock();
         let now = Instant::now();
         let left = shunned.iter();
         let left = left.map(|(address, until)| (*address, until.saturating_duration_since(now)));
@@ -147,7 +147,7 @@ impl Members {
 
     /// Whether a member is not to be asked.
     pub fn shuns(&self, address: SocketAddr) -> bool {
-        let shunned = lock(&self.shunned);
+        let shunned = self.shunned.lock();
         shunned
             .get(&address)
             .is_some_and(|until| *until > Instant::now())
@@ -167,7 +167,7 @@ impl Members {
 
     fn shun(&self, address: SocketAddr, time: Duration) {
         let until = Instant::now() + time;
-        let mut shunned = lock(&self.shunned);
+        let mut shunned = self.shunned.lock();
         shunned.retain(|_, until| *until > Instant::now());
         let longest = shunned.entry(address).or_insert(until);
         *longest = until.max(*longest);

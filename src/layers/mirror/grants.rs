@@ -3,16 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::http::Method;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::layers::image::digest::Digest;
 use crate::layers::image::name::Repository;
-use crate::layers::lock;
 use crate::layers::miss::Miss;
 use crate::layers::upstream::flow::Ask;
 use crate::layers::upstream::token::Authorization;
@@ -55,12 +54,12 @@ impl Grants {
     ///
     /// While upstream is down, a right that was ever shown goes on.
     pub async fn check(&self, upstream: &Upstream, ask: &Ask) -> Result<(), Miss> {
-        if self.anyone || lock(&self.free).contains(&ask.digest) {
+        if self.anyone || self.free.lock().contains(&ask.digest) {
             return Ok(());
         }
         let right = right(&ask.repository, ask.authorization.as_ref());
         let listed = self.lists(&ask.repository, &ask.digest);
-        let shown = lock(&self.shown).get(&right).copied();
+        let shown = self.shown.lock().get(&right).copied();
         if listed && shown.is_some_and(|at| at.elapsed() < LIFE) {
             return Ok(());
         }
@@ -82,7 +81,7 @@ impl Grants {
                 if listed && ever { Ok(()) } else { Err(miss) }
             }
             Err(miss) => {
-                lock(&self.shown).remove(&right);
+                self.shown.lock().remove(&right);
                 Err(miss)
             }
         }
@@ -92,7 +91,7 @@ impl Grants {
     pub fn show(&self, repository: &Repository, authorization: Option<&Authorization>) {
         let right = right(repository, authorization);
         let public = right.1.is_none();
-        let mut shown = lock(&self.shown);
+        let mut shown = self.shown.lock();
         if shown.len() >= MOST {
             shown.retain(|_, at| at.elapsed() < LIFE);
         }
@@ -109,7 +108,7 @@ impl Grants {
 
     /// A repository lists these digests.
     pub fn list(&self, repository: &Repository, digests: impl IntoIterator<Item = Digest>) {
-        let mut lists = lock(&self.lists);
+        let mut lists = self.lists.lock();
         if lists.len() >= MOST && !lists.contains_key(repository) {
             lists.clear();
         }
@@ -122,20 +121,20 @@ impl Grants {
 
     /// Whoever reaches the mirror may have these: they were imported, and no registry is asked about them.
     pub fn free(&self, digests: impl IntoIterator<Item = Digest>) {
-        lock(&self.free).extend(digests);
+        self.free.lock().extend(digests);
     }
 
     /// A repository lists whatever this manifest of it names; if anyone may have the manifest, anyone may have those.
     pub fn read(&self, repository: &Repository, digest: &Digest, manifest: &[u8]) {
         let named = named(manifest);
-        if lock(&self.free).contains(digest) {
+        if self.free.lock().contains(digest) {
             self.free(named.clone());
         }
         self.list(repository, named);
     }
 
     fn lists(&self, repository: &Repository, digest: &Digest) -> bool {
-        let lists = lock(&self.lists);
+        let lists = self.lists.lock();
         lists
             .get(repository)
             .is_some_and(|known| known.contains(digest))

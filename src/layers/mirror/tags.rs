@@ -5,18 +5,18 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::http::Method;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::layers::fetch::Fetches;
 use crate::layers::image::digest::Digest;
 use crate::layers::image::name::{Reference, Repository};
-use crate::layers::lock;
 use crate::layers::members::homes::Above;
 use crate::layers::miss::Miss;
 use crate::layers::swarm::peers::Trouble;
@@ -110,7 +110,7 @@ impl Tags {
 
     /// The tags that were imported by this node.
     pub fn imported(&self) -> HashMap<Name, Digest> {
-        let imports = self.imports();
+        let imports = self.imported.lock();
         let ours = imports.iter().filter(|(_, import)| import.here);
         ours.map(|(name, import)| (name.clone(), import.digest.clone()))
             .collect()
@@ -132,18 +132,20 @@ impl Tags {
             write(&self.path(name), &record).with_context(|| format!("keeping {name}"))?;
         }
         let digest = digest.clone();
-        self.imports().insert(name.clone(), Import { digest, here });
+        self.imported
+            .lock()
+            .insert(name.clone(), Import { digest, here });
         self.changed.notify_one();
         Ok(())
     }
 
     /// Forgets a tag; what it was imported as, if it was.
     pub fn forget(&self, name: &Name) -> Option<Digest> {
-        let mut slots = lock(&self.slots);
+        let mut slots = self.slots.lock();
         slots.remove(name);
         // It may never have been kept.
         let _ = fs::remove_file(self.path(name));
-        let gone = self.imports().remove(name)?;
+        let gone = self.imported.lock().remove(name)?;
         self.changed.notify_one();
         Some(gone.digest)
     }
@@ -183,7 +185,7 @@ impl Tags {
         authorization: Option<&Authorization>,
         via: &[SocketAddr],
     ) -> Result<Resolved, Miss> {
-        if let Some(import) = self.imports().get(name) {
+        if let Some(import) = self.imported.lock().get(name) {
             let digest = import.digest.clone();
             let by = By::Import;
             return Ok(Resolved { digest, by });
@@ -240,15 +242,11 @@ impl Tags {
     }
 
     fn slot(&self, name: &Name) -> Slot {
-        let mut slots = lock(&self.slots);
+        let mut slots = self.slots.lock();
         if slots.len() >= MOST {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         slots.entry(name.clone()).or_default().clone()
-    }
-
-    fn imports(&self) -> MutexGuard<'_, HashMap<Name, Import>> {
-        lock(&self.imported)
     }
 
     fn path(&self, name: &Name) -> PathBuf {

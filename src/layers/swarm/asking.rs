@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::MutexGuard;
 
 use super::Swarm;
 use crate::layers::blob::bitmap::Bitmap;
-use crate::layers::lock;
 
 /// Among how many chunks that can be had one is picked: how far ahead of its client a node may fetch from others.
 const AHEAD: usize = 64;
@@ -52,7 +50,7 @@ impl Swarm {
         if news.is_empty() {
             return;
         }
-        let mut state = self.asking();
+        let mut state = self.asking.lock();
         for (chunk, holder) in news {
             if let Some(holders) = state.holders.get_mut(*chunk)
                 && !holders.contains(holder)
@@ -71,7 +69,7 @@ impl Swarm {
     pub fn pick(&self, orphans: bool, usable: impl Fn(SocketAddr) -> bool) -> Option<Pick> {
         let progress = self.blob.progress();
         let now = progress.borrow();
-        let mut state = self.asking();
+        let mut state = self.asking.lock();
         let mut best: Option<(usize, Pick)> = None;
         let open = now.have.missing();
         let open = open.filter(|at| now.sums[*at].is_some() && !state.asked.has(*at));
@@ -108,7 +106,7 @@ impl Swarm {
     pub fn gap(&self, usable: impl Fn(SocketAddr) -> bool) -> Option<Range<usize>> {
         let progress = self.blob.progress();
         let now = progress.borrow();
-        let state = self.asking();
+        let state = self.asking.lock();
         let open = |at: &usize| {
             let mut holders = state.holders[*at].iter();
             !now.have.has(*at) && !state.asked.has(*at) && !holders.any(|at| usable(*at))
@@ -121,12 +119,12 @@ impl Swarm {
 
     /// A chunk comes that nobody picked: it need not be asked for.
     pub fn comes(&self, chunk: usize) {
-        self.asking().asked.insert(chunk);
+        self.asking.lock().asked.insert(chunk);
     }
 
     /// What was asked for, from a holder or not, has come or will not come.
     pub fn settled(&self, chunk: usize, holder: Option<SocketAddr>) {
-        let mut state = self.asking();
+        let mut state = self.asking.lock();
         state.asked.remove(chunk);
         if let Some(asked) = holder.and_then(|holder| state.load.get_mut(&holder)) {
             *asked = asked.saturating_sub(1);
@@ -137,14 +135,14 @@ impl Swarm {
 
     /// Whoever asked for chunks is gone, and nothing will come of it.
     pub fn start_over(&self) {
-        let mut state = self.asking();
+        let mut state = self.asking.lock();
         state.asked = Bitmap::none(state.holders.len());
         state.load.clear();
     }
 
     /// A holder failed to give a chunk, or names `others` to ask instead: it is not asked for this one again.
     pub fn failed(&self, chunk: usize, holder: SocketAddr, others: &[SocketAddr]) {
-        let mut state = self.asking();
+        let mut state = self.asking.lock();
         let holders = &mut state.holders[chunk];
         holders.retain(|one| *one != holder && !others.contains(one));
         holders.extend(others);
@@ -155,11 +153,7 @@ impl Swarm {
 
     /// What this node has or has asked for.
     pub fn coming(&self) -> Bitmap {
-        let asked = self.asking().asked.clone();
+        let asked = self.asking.lock().asked.clone();
         self.blob.progress().borrow().have.clone().or(&asked)
-    }
-
-    fn asking(&self) -> MutexGuard<'_, Asking> {
-        lock(&self.asking)
     }
 }

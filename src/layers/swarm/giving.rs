@@ -2,12 +2,10 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::MutexGuard;
 
 use super::Swarm;
 use crate::layers::blob::Standing;
 use crate::layers::blob::bitmap::Bitmap;
-use crate::layers::lock;
 
 /// How many of those who were sent a chunk are remembered.
 const MOST_SENT: usize = 16;
@@ -51,13 +49,13 @@ impl Giving {
 impl Swarm {
     /// Whether [`give`](Self::give) would give a peer that lacks all but `coming` anything.
     pub fn has_for(&self, to: SocketAddr, coming: &Bitmap) -> bool {
-        self.next_for(&self.giving(), to, coming).is_some()
+        self.next_for(&self.giving.lock(), to, coming).is_some()
     }
 
     /// A chunk for a peer that lacks all but `coming`: one that nobody was given yet or, once the blob is whole here,
     /// one that few were given. It counts as given. The first chunk, which is small, goes to many, who all wait for it.
     pub fn give(&self, to: SocketAddr, coming: &Bitmap) -> Option<usize> {
-        let mut state = self.giving();
+        let mut state = self.giving.lock();
         let chunk = self.next_for(&state, to, coming)?;
         state.sent_to(chunk, to);
         state.log.push_back((chunk, to));
@@ -91,7 +89,7 @@ impl Swarm {
     /// Whether a peer that lacks all but `coming` will be given nothing more: all of it was given, to them or to others.
     pub fn has_given_all(&self, to: SocketAddr, coming: &Bitmap) -> bool {
         let whole = self.blob.standing() == Standing::Whole;
-        let state = self.giving();
+        let state = self.giving.lock();
         let mut lacking = coming.missing();
         lacking.all(|at| match &state.sent[at][..] {
             sent if whole => sent.contains(&to),
@@ -101,19 +99,19 @@ impl Swarm {
 
     /// A chunk goes to a peer that asked for this one.
     pub fn goes(&self, chunk: usize, to: SocketAddr) {
-        self.giving().sent_to(chunk, to);
+        self.giving.lock().sent_to(chunk, to);
     }
 
     /// Who else was sent a chunk by us lately.
     pub fn receivers(&self, chunk: usize, but: SocketAddr) -> Vec<SocketAddr> {
-        let state = self.giving();
+        let state = self.giving.lock();
         let others = state.sent[chunk].iter().rev().filter(|to| **to != but);
         others.take(MOST_NAMED).copied().collect()
     }
 
     /// Somebody joins anew: what they were given is forgotten.
     pub fn joins(&self, from: SocketAddr) {
-        for sent in &mut self.giving().sent {
+        for sent in &mut self.giving.lock().sent {
             sent.retain(|to| *to != from);
         }
     }
@@ -121,7 +119,7 @@ impl Swarm {
     /// What was given to whom, from entry `since` on, and the number of the next entry. To one who missed some entries:
     /// who was sent each chunk last.
     pub fn given_since(&self, since: usize) -> (Vec<(usize, SocketAddr)>, usize) {
-        let state = self.giving();
+        let state = self.giving.lock();
         let next = state.dropped + state.log.len();
         let given = if since == 0 || since < state.dropped {
             let last = state.sent.iter().enumerate();
@@ -131,9 +129,5 @@ impl Swarm {
             state.log.range(since - state.dropped..).copied().collect()
         };
         (given, next)
-    }
-
-    fn giving(&self) -> MutexGuard<'_, Giving> {
-        lock(&self.giving)
     }
 }

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::peers::Peers;
 use crate::layers::fetch::Fetches;
 use crate::layers::image::digest::Digest;
-use crate::layers::lock;
 use crate::layers::members::Member;
 
 /// More holders of one blob are not remembered: they are enough to choose from.
@@ -60,7 +60,7 @@ impl Holders {
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Digest, Vec<SocketAddr>>> {
-        lock(&self.0)
+        self.0.lock()
     }
 }
 

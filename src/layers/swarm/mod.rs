@@ -10,8 +10,9 @@ pub mod uplink;
 pub mod wire;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::asking::Asking;

@@ -4,11 +4,12 @@ pub mod flow;
 pub mod token;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::header::{ACCEPT, AUTHORIZATION, RANGE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use parking_lot::Mutex;
 use reqwest::{Client, Response};
 
 use self::flow::Ask;
@@ -233,8 +234,7 @@ impl Upstream {
     }
 
     fn may_ask(&self, registry: &str) -> Result<(), Miss> {
-        let held_off = self.held_off.lock().ok();
-        let until = held_off.and_then(|held_off| held_off.get(registry).copied());
+        let until = self.held_off.lock().get(registry).copied();
         match until.map(|until| until.saturating_duration_since(Instant::now())) {
             Some(left) if !left.is_zero() => Err(Miss::Later(left)),
             _ => Ok(()),
@@ -243,10 +243,8 @@ impl Upstream {
 
     fn hold_off(&self, registry: &str, after: Duration) {
         tracing::warn!(registry, ?after, "the registry asks us to wait");
-        if let Ok(mut held_off) = self.held_off.lock() {
-            let until = Instant::now() + after.min(Duration::from_mins(10));
-            held_off.insert(registry.to_owned(), until);
-        }
+        let until = Instant::now() + after.min(Duration::from_mins(10));
+        self.held_off.lock().insert(registry.to_owned(), until);
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::http::HeaderValue;
+use parking_lot::Mutex;
 use reqwest::{Client, Url};
 use serde::Deserialize;
 
@@ -88,7 +88,7 @@ impl Tokens {
 
     /// What was bought for this repository, if it still lasts.
     pub fn held(&self, repository: &Repository) -> Option<Authorization> {
-        let bought = self.bought.lock().ok()?;
+        let bought = self.bought.lock();
         let (token, end) = bought.get(repository)?;
         (Instant::now() + MARGIN < *end).then(|| token.clone())
     }
@@ -121,9 +121,7 @@ impl Tokens {
     }
 
     fn remember(&self, repository: &Repository, token: &Authorization, life: Duration) {
-        let Ok(mut bought) = self.bought.lock() else {
-            return;
-        };
+        let mut bought = self.bought.lock();
         let now = Instant::now();
         if bought.len() >= MOST {
             bought.retain(|_, (_, end)| *end > now);

@@ -1,10 +1,11 @@
 //! Volumes that were deleted and are not gone yet: they are erased first, or their classic snapshots need them.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 
 use super::group::Group;
 use super::report::Lv;
@@ -40,12 +41,12 @@ impl Retired {
 
     /// Those that could not be removed.
     pub(super) fn stuck(&self) -> BTreeSet<String> {
-        self.locked().clone()
+        self.stuck.lock().clone()
     }
 
     /// That some could not be removed, if so.
     pub(super) fn fault(&self) -> Option<Fault> {
-        let stuck = self.locked();
+        let stuck = self.stuck.lock();
         let first = self.group.path(stuck.first()?);
         Some(Fault::degraded(
             "TrashNotEmpty",
@@ -103,27 +104,27 @@ impl Retired {
 
     fn note(&self, lv: &str, ended: Result<()>) {
         match ended {
-            Ok(()) => drop(self.locked().remove(lv)),
+            Ok(()) => drop(self.stuck.lock().remove(lv)),
             Err(error) => {
                 tracing::error!(
                     lv,
                     error = format!("{error:#}"),
                     "a deleted volume stays for now"
                 );
-                self.locked().insert(lv.to_owned());
+                self.stuck.lock().insert(lv.to_owned());
             }
         }
     }
 
     /// Tries again to remove one that could not be; one that is gone by now is no longer stuck.
     pub(super) fn purge(&self, name: &str) -> Result<()> {
-        if !self.locked().contains(name) {
+        if !self.stuck.lock().contains(name) {
             return Ok(());
         }
         if let Some(lv) = self.group.find(name)? {
             self.try_to_end(name, &wishes_of(&lv)?)?;
         }
-        self.locked().remove(name);
+        self.stuck.lock().remove(name);
         Ok(())
     }
 
@@ -135,11 +136,6 @@ impl Retired {
             self.group.erase(lv, how, None)?;
         }
         self.group.remove(lv)
-    }
-
-    fn locked(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        // Each change of it is one insertion or removal: a panic elsewhere can not have spoilt it.
-        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,9 +3,10 @@
 //! A command of LVM takes tens of milliseconds, a look at the header of the metadata one read: every change, by whomever,
 //! writes it anew. After one the metadata itself is read; LVM is asked at first, and at any doubt.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Result;
+use parking_lot::Mutex;
 
 use super::metadata::Stamp;
 use super::report::Report;
@@ -25,8 +26,7 @@ impl Seen {
     /// The last report, if it is still true, or else a new one: by the disks, or the one that `ask` gets. Who comes
     /// meanwhile waits for the same.
     pub(super) fn get(&self, ask: impl Fn() -> Result<Report>) -> Result<Arc<Report>> {
-        // Only whole reports are put there: a panic elsewhere can not have spoilt one.
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         let before = last.as_ref().and_then(|last| Stamp::of(&last.report.disks));
         if let (Some(last), Some(now)) = (&*last, &before)
             && last.stamp.as_ref() == Some(now)

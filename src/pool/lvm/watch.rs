@@ -1,11 +1,12 @@
 //! Looks after a pool while nobody asks: extends a thin pool in time, and says in the log what goes wrong with it.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 
 use super::group::Group;
 use super::report::{Partial, Report};
@@ -83,12 +84,12 @@ impl Watch {
 
     /// What is wrong with the volume group, as it was last seen.
     pub(super) fn group_faults(&self) -> Vec<Fault> {
-        locked(&self.state).faults.clone()
+        self.state.lock().faults.clone()
     }
 
     /// What is wrong with a logical volume, as it was last seen.
     pub(super) fn faults_of(&self, group: &Group, lv: &str) -> Vec<Fault> {
-        let partial = locked(&self.state).partial.iter().any(|partial| {
+        let partial = self.state.lock().partial.iter().any(|partial| {
             // Of one of RAID the kernel tells what becomes of it, if it is active.
             partial.name == lv && !partial.is_redundant()
         });
@@ -106,7 +107,7 @@ impl Watch {
 
     fn redundant(&self, group: &Group, lv: &str) -> Option<Fault> {
         let is_one = |partial: &Partial| partial.name == lv;
-        let partial = locked(&self.state).partial.iter().any(is_one);
+        let partial = self.state.lock().partial.iter().any(is_one);
         partial.then(|| raid::degraded(&group.path(lv)))
     }
 }
@@ -118,9 +119,9 @@ impl Watcher {
                 Ok(report) => State::of(&self.group, &report),
                 Err(error) => State::unreadable(&hidden::explained(&self.group, error)),
             };
-            *locked(&self.state) = state;
+            *self.state.lock() = state;
         }
-        let mut faults = locked(&self.state).faults.clone();
+        let mut faults = self.state.lock().faults.clone();
         if let Some(pool) = self.config.thin_pool.clone() {
             match Thin::of(&self.group, &pool) {
                 Ok(thin) => {
@@ -235,9 +236,4 @@ impl State {
             partial: Vec::new(),
         }
     }
-}
-
-fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    // It is only ever replaced whole.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

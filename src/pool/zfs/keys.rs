@@ -4,9 +4,8 @@
 //! place: the plain one is renamed to `e-<volume>` before, and let go after. A clone opens with the key of what it was
 //! cloned from, its encryption root, which ZFS lets no clone change.
 
-use std::sync::{MutexGuard, PoisonError};
-
 use anyhow::{Context, Result};
+use parking_lot::MutexGuard;
 use sha2::{Digest, Sha256};
 
 use super::making::{Plan, set};
@@ -32,12 +31,12 @@ impl Zfs {
     /// Keeps the dataset of a volume from being replaced while it is copied.
     pub(super) fn stays(&self, record: &VolumeRecord) -> Option<MutexGuard<'_, ()>> {
         let may_not = record.encryption && record.layout == Layout::Tree;
-        may_not.then(|| self.keys())
+        may_not.then(|| self.keys.lock())
     }
 
     /// Loads the key of an encrypted tree, which is encrypted with it if it is not yet; false if it does not fit.
     pub(super) fn load_key(&self, volume: &Volume, key: &Secret) -> Result<bool> {
-        let _alone = self.keys();
+        let _alone = self.keys.lock();
         // ZFS takes 32 raw bytes, and a key of ours may be longer.
         let key = Secret::from(Sha256::digest(key.bytes()).to_vec());
         let dataset = self.names.volume(&volume.id.name);
@@ -55,7 +54,7 @@ impl Zfs {
 
     /// Unloads the key of an encrypted tree, unless another that is opened by it is in use.
     pub(super) fn unload_key(&self, volume: &Volume) -> Result<()> {
-        let _alone = self.keys();
+        let _alone = self.keys.lock();
         let own = self.names.volume(&volume.id.name);
         let mut datasets = vec![own.clone()];
         for name in self.encrypted_trees() {
@@ -146,9 +145,5 @@ impl Zfs {
         told.lines()
             .filter_map(|line| read(line).transpose())
             .collect()
-    }
-
-    fn keys(&self) -> MutexGuard<'_, ()> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

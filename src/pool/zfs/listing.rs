@@ -14,7 +14,6 @@
 //! that of another.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 
 use anyhow::{Context, Result, anyhow};
 
@@ -88,7 +87,7 @@ struct Unreadable {
 impl Zfs {
     /// Lists everything anew.
     pub(super) fn list(&self) -> Result<()> {
-        let _alone = self.turn.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.turn.write();
         let kinds = "filesystem,volume,snapshot";
         let command = Command::query("zfs")
             .args(["get", "-Hp", "-r", "-t", kinds, "-o", COLUMNS, PROPERTIES])

@@ -16,10 +16,10 @@ mod wishes;
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::ledger::{Ledger, Promise};
 use super::{Attached, Capacity};
@@ -139,7 +139,7 @@ impl Zfs {
     fn change(&self, command: Command) -> Result<()> {
         let command = command.limit(LIMIT);
         let change = || {
-            let _turn = self.turn.read().unwrap_or_else(PoisonError::into_inner);
+            let _turn = self.turn.read();
             self.host.tools.run(&command)
         };
         let changed = passing::wait(PASSING, change, |changed| {
@@ -154,11 +154,11 @@ impl Zfs {
 
     /// What we know, and do not keep: a look at it must not last.
     fn known(&self) -> RwLockReadGuard<'_, Listing> {
-        self.listing.read().unwrap_or_else(PoisonError::into_inner)
+        self.listing.read()
     }
 
     fn known_mut(&self) -> RwLockWriteGuard<'_, Listing> {
-        self.listing.write().unwrap_or_else(PoisonError::into_inner)
+        self.listing.write()
     }
 
     /// Keeps room for this much more while it is made.

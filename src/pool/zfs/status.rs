@@ -1,6 +1,5 @@
 //! How a zpool fares, in its own words.
 
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::{LIMIT, Zfs};
@@ -21,7 +20,7 @@ pub(super) struct Status {
 impl Zfs {
     /// What is wrong with the zpool, asked at most every two seconds.
     pub(super) fn status(&self) -> Vec<Fault> {
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut status = self.status.lock();
         match &*status {
             Some(last) if last.at.elapsed() < FRESH => last.faults.clone(),
             _ => {
