@@ -98,6 +98,11 @@ fn every_property_that_a_class_may_have_is_set() {
                 wrong.push((key, asked, tank.property(&id, key)));
             }
         }
+        let of_zvols = ["volmode", "snapdev"].map(|key| tank.property(&id, key));
+        assert!(
+            layout.is_none() || of_zvols == ["dev", "hidden"],
+            "{of_zvols:?}"
+        );
         client.delete(&id).expect("nobody uses it");
     }
 

@@ -143,9 +143,6 @@ impl Plan<'_> {
             if self.wishes.reserves() {
                 properties.push(format!("refreservation={size}"));
             }
-        } else {
-            // Partitions on it are its user's, not this machine's; its snapshots are nobody's devices.
-            properties.extend(["volmode=dev".to_owned(), "snapdev=hidden".to_owned()]);
         }
         properties.push(format!("{RECORD}={}", self.record.to_line()));
         properties

@@ -37,6 +37,13 @@ const MOUNTS: [&str; 2] = ["orlop", "zfs"];
 
 /// How long a command may take: one that meets a suspended zpool would wait for ever.
 const LIMIT: Duration = Duration::from_mins(2);
+/// How long one that changes something may take: ZFS answers it when all that others write meanwhile is on the disks, too,
+/// several times.
+const CHANGE_LIMIT: Duration = Duration::from_mins(10);
+
+/// What all zvols have from the pool's dataset: partitions on them are their user's, not this machine's, and their
+/// snapshots are nobody's devices. To say it of each would cost it two waits for the disks.
+const OF_ZVOLS: [&str; 2] = ["volmode=dev", "snapdev=hidden"];
 
 /// How long udev may look at a device that is to be changed.
 const PASSING: Duration = Duration::from_secs(10);
@@ -85,7 +92,7 @@ impl Zfs {
             interrupted: Vec::new(),
             _lock: lock,
         };
-        pool.look_at_home().with_context(opening)?;
+        pool.prepare_home().with_context(opening)?;
         pool.list().with_context(opening)?;
         pool.sweep().with_context(opening)?;
         pool.mount_again().with_context(opening)?;
@@ -93,23 +100,30 @@ impl Zfs {
         Ok(pool)
     }
 
-    fn look_at_home(&self) -> Result<()> {
+    fn prepare_home(&self) -> Result<()> {
         let home = &self.names.home;
         let command = Command::query("zfs")
-            .args(["get", "-Hp", "-o", "value,source"])
-            .args([&format!("type,{RECORD}"), home])
+            .args(["get", "-Hp", "-o", "property,value,source"])
+            .args([&format!("type,{RECORD},volmode,snapdev"), home])
             .limit(LIMIT);
         let told = self.host.tools.run(&command).with_context(|| {
             format!(
                 "make the dataset by `zfs create -o mountpoint=none {home}`, or import its zpool"
             )
         })?;
-        let (kind, record) = told.trim_end().split_once('\n').unwrap_or_default();
+        let is = |start: String| told.lines().any(|line| line.starts_with(&start));
+        let record = told.lines().find(|line| line.starts_with(RECORD));
         ensure!(
-            kind.starts_with("filesystem\t") && !record.ends_with(&format!("\t{LOCAL}")),
+            is("type\tfilesystem\t".to_owned())
+                && record.is_some_and(|record| !record.ends_with(&format!("\t{LOCAL}"))),
             "{home} is a volume itself: name a dataset that is there for nothing else"
         );
-        Ok(())
+        let differs = |wanted: &&str| !is(format!("{}\t", wanted.replace('=', "\t")));
+        let differ: Vec<_> = OF_ZVOLS.into_iter().filter(differs).collect();
+        if differ.is_empty() {
+            return Ok(());
+        }
+        self.change(Command::new("zfs").arg("set").args(differ).arg(home))
     }
 
     /// Removes what earlier processes did not finish.
@@ -137,7 +151,7 @@ impl Zfs {
     /// Runs what changes something. A device that was just made or closed may be looked at by udev for a moment, who
     /// keeps it open: ZFS calls it busy until then. Who fails may have met what somebody changed by hand: that is looked at.
     fn change(&self, command: Command) -> Result<()> {
-        let command = command.limit(LIMIT);
+        let command = command.limit(CHANGE_LIMIT);
         let change = || {
             let _turn = self.turn.read();
             self.host.tools.run(&command)
