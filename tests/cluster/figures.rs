@@ -97,21 +97,33 @@ fn told(mut took: Vec<Duration>) -> String {
 /// The life of a claim: with a pod, a snapshot, a restored copy with its pod, growth while it is used, and the end of all.
 fn walk(space: &Space<'_>) -> Result<()> {
     let begun = Instant::now();
+    let (mut laps, mut last) = (Vec::new(), begun);
+    let mut lap = |what| {
+        laps.push(format!("{what} {:.1} s", last.elapsed().as_secs_f64()));
+        last = Instant::now();
+    };
     space.claim("data", "xfs", "320Mi", "")?;
     space.pod("walk", "data", &Use::Mount)?;
     space.ready(&["walk"])?;
     space.shell("walk", "echo kept > /v/file && sync")?;
+    lap("pod");
     crate::snapshots::take(space, "walk", "data")?;
+    lap("snapshot");
     space.claim("again", "xfs", "320Mi", &crate::snapshots::of("walk"))?;
     space.pod("again", "again", &Use::Mount)?;
     space.ready(&["again"])?;
     ensure!(space.shell("again", "cat /v/file")? == "kept");
+    lap("restored in a pod");
     crate::growth::grow(space, "480Mi")?;
     space.wait("jsonpath={.status.capacity.storage}=480Mi", "pvc/data")?;
+    lap("growth");
     space.delete(&["pod/walk", "pod/again"])?;
+    lap("pods deleted");
     space.delete(&["pvc/data", "pvc/again", "volumesnapshot/walk"])?;
     until_none_is_left(space)?;
-    println!("the walk: {:.1} s", begun.elapsed().as_secs_f64());
+    lap("all deleted");
+    let took = begun.elapsed().as_secs_f64();
+    println!("the walk: {took:.1} s: {}", laps.join(", "));
     Ok(())
 }
 

@@ -76,16 +76,20 @@ pub(super) async fn chunk(
     }
     let mut progress = swarm.blob.progress();
     let egress = &mirror.fetches.sources.egress;
+    let only_you = headers.contains_key(ONLY_YOU);
+    let others =
+        || Some(swarm.receivers(chunk, from)).filter(|others| !only_you && !others.is_empty());
     let turn = async {
         progress.wait_for(|now| now.have.has(chunk)).await.ok()?;
         if let Some(turn) = egress.free_turn() {
             return Some(Ok(turn));
         }
-        let others = swarm.receivers(chunk, from);
-        if others.is_empty() || headers.contains_key(ONLY_YOU) {
-            return Some(Ok(egress.turn().await));
+        if let Some(others) = others() {
+            return Some(Err(others));
         }
-        Some(Err(others))
+        let turn = egress.turn().await;
+        // While this one waited, somebody else may have been sent the chunk.
+        Some(others().map_or(Ok(turn), Err))
     };
     match tokio::time::timeout(PATIENCE, turn).await {
         Ok(Some(Ok(turn))) => send(&mirror, &swarm, chunk, from, turn, PATIENCE / 2).await,
