@@ -55,7 +55,8 @@ impl Socket {
         remove_stale(path)?;
         let listener = listen_at(path)
             .with_context(|| format!("the socket {} could not be opened", path.display()))?;
-        let pinned = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let pinned = rustix::fs::open(path, flags, Mode::empty())
             .with_context(|| format!("the new socket {} could not be opened", path.display()))?;
         Ok(Self {
             listener: UnixListener::from_std(listener.into())
@@ -172,10 +173,12 @@ fn unconnected() -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener as Plain;
     use std::time::Duration;
 
+    use rustix::io::FdFlags;
     use tempfile::TempDir;
 
     use super::*;
@@ -200,6 +203,18 @@ mod tests {
 
         assert_eq!(mode(endpoint.path()), 0o600);
         assert_eq!(mode(&directory.path().join("made")), 0o750);
+    }
+
+    #[tokio::test]
+    async fn no_tool_inherits_it() {
+        let (_directory, endpoint) = place();
+
+        let socket = Socket::bind(&endpoint).expect("the place is free");
+
+        for fd in [socket.listener.as_fd(), socket.file.pinned.as_fd()] {
+            let flags = rustix::io::fcntl_getfd(fd).expect("it is open");
+            assert!(flags.contains(FdFlags::CLOEXEC), "{fd:?}");
+        }
     }
 
     #[tokio::test]

@@ -259,7 +259,7 @@ pub(crate) fn set_up() -> Node {
     };
     type_in("vgcreate -qq -y bench NAME", &disk("test1"));
     type_in(
-        "lvcreate -qq -y --type thin-pool -L 4g -n NAME",
+        "lvcreate -qq -y --type thin-pool -L 4g --poolmetadatasize 64m -n NAME",
         "thin-0 bench",
     );
     type_in("zpool create -O mountpoint=none tank NAME", &disk("test2"));

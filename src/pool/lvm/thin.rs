@@ -9,6 +9,9 @@ use crate::volume::Bytes;
 
 /// In what a thin pool keeps account, as the kernel counts it.
 pub(super) const METADATA_BLOCK: Bytes = Bytes(4096);
+/// So much of it LVM wants free before it makes a volume or a snapshot, if that is less than a quarter of it
+/// (`lib/metadata/thin_manip.c`).
+const METADATA_FREE: Bytes = Bytes(4 << 20);
 
 /// How a thin pool fares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +120,14 @@ impl Thin {
         ]
     }
 
+    /// From how many percent of its account in use on LVM makes nothing more in it.
+    pub(super) fn metadata_end(&self) -> u64 {
+        let total = self.metadata.total;
+        let free = (total / 4).min(METADATA_FREE.0 / METADATA_BLOCK.0);
+        let used = total - free;
+        Share { used, total }.percent()
+    }
+
     /// Why nothing more should be made in it, if so.
     pub(super) fn refusal(&self, path: &str, most_data: u64, most_metadata: u64) -> Option<String> {
         let (data, metadata) = (self.data.percent(), self.metadata.percent());
@@ -129,6 +140,7 @@ impl Thin {
                  volumes or snapshots, or extend it with `lvextend -L +SIZE {path}`"
             ));
         }
+        let most_metadata = most_metadata.min(self.metadata_end());
         (metadata >= most_metadata).then(|| {
             format!(
                 "the metadata of thin pool {path} is {metadata} % full, and from {most_metadata} % on nothing more is \
@@ -213,6 +225,21 @@ mod tests {
         assert!(thin.faults("vg0/thin0", 91, 12).is_empty());
         assert_eq!(thin.faults("vg0/thin0", 90, 12)[0].reason, "NearlyFull");
         assert_eq!(thin.faults("vg0/thin0", 91, 11)[0].reason, "NearlyFull");
+    }
+
+    #[test]
+    fn of_its_account_a_quarter_stays_free_or_four_mebibytes() {
+        let is_full = |metadata: &str| {
+            let thin = thin(&format!(
+                "2 {metadata} 12/12800 - rw discard_passdown error_if_no_space - 256 "
+            ));
+            thin.refusal("vg0/thin0", 95, 95).is_some()
+        };
+
+        let small = ["757/1024", "768/1024"].map(is_full);
+        let large = ["15200/16384", "15360/16384"].map(is_full);
+
+        assert_eq!([small, large], [[false, true]; 2]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::group::Group;
 use super::report::{Partial, Report};
-use super::thin::{METADATA_BLOCK, Mode, Share, Thin};
+use super::thin::{METADATA_BLOCK, Mode, Thin};
 use super::{classic, hidden, raid};
 use crate::config::{self, AutoGrow};
 use crate::pool::Fault;
@@ -21,6 +21,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How many of them pass until the volume group is looked at.
 const TICKS_FOR_GROUP: u32 = 15;
+
+/// By how many percent sooner than at its end the account of a thin pool is extended, whatever the pools file says.
+const SOONER: u64 = 5;
 
 const DISKS_MISSING: &str = "DisksMissing";
 
@@ -161,11 +164,11 @@ impl Watcher {
         else {
             return;
         };
-        let due = |share: Share| share.percent() >= at_percent;
+        let account_at = at_percent.min(thin.metadata_end().saturating_sub(SOONER));
         let parts = [
-            (due(thin.data), "--size", thin.size),
+            (thin.data.percent() >= at_percent, "--size", thin.size),
             (
-                due(thin.metadata),
+                thin.metadata.percent() >= account_at,
                 "--poolmetadatasize",
                 METADATA_BLOCK.times(thin.metadata.total),
             ),
