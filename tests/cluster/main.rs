@@ -5,6 +5,7 @@ mod bed;
 mod capacity;
 #[path = "../support/dice.rs"]
 mod dice;
+mod examples;
 mod faults;
 mod figures;
 mod growth;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         faults::TESTS,
         loss::TESTS,
         plugin::TESTS,
+        examples::TESTS,
         attributes::TESTS,
         health::TESTS,
         layers::TESTS,
