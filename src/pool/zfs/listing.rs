@@ -29,10 +29,10 @@ const PROPERTIES: &str =
     "type,origin,createtxg,refquota,volsize,defer_destroy,dev.orlop:volume,dev.orlop:snapshot";
 
 /// What is told of each, in its order.
-const COLUMNS: &str = "name,property,value,source";
+pub(super) const COLUMNS: &str = "name,property,value,source";
 
 /// Where a property is from that was set where it is.
-pub(super) const LOCAL: &str = "local";
+const LOCAL: &str = "local";
 
 /// All that is there.
 #[derive(Debug, Default)]
@@ -69,10 +69,10 @@ pub(super) struct Taken {
 
 /// A property of a dataset, as `zfs get -Hp` tells it.
 #[derive(Clone, Copy)]
-struct Property<'a> {
+pub(super) struct Property<'a> {
     of: &'a str,
     name: &'a str,
-    value: Option<&'a str>,
+    pub(super) value: Option<&'a str>,
     source: &'a str,
 }
 
@@ -129,7 +129,8 @@ impl Unreadable {
 }
 
 impl<'a> Property<'a> {
-    fn read(line: &'a str) -> Option<Self> {
+    /// Reads one of the lines that `zfs get -Hp` prints with these [`COLUMNS`].
+    pub(super) fn read(line: &'a str) -> Option<Self> {
         let mut fields = line.split('\t');
         let mut next = || fields.next();
         let (of, name, value, source) = (next()?, next()?, next()?, next()?);
@@ -142,8 +143,13 @@ impl<'a> Property<'a> {
         })
     }
 
+    /// The one of this name among those of a dataset.
+    pub(super) fn among(told: &[Self], name: &str) -> Option<Self> {
+        told.iter().find(|told| told.name == name).copied()
+    }
+
     /// What it was set to where it is.
-    fn own(self) -> Option<&'a str> {
+    pub(super) fn own(self) -> Option<&'a str> {
         self.value.filter(|_| self.source == LOCAL)
     }
 }
@@ -163,9 +169,8 @@ impl Listing {
     }
 
     fn add(&mut self, names: &Names, told: &[Property<'_>]) -> Result<()> {
-        let property = |name: &str| told.iter().find(|told| told.name == name).copied();
-        let value = |name: &str| property(name).and_then(|property| property.value);
-        let own = |name: &str| property(name).and_then(Property::own);
+        let value = |name: &str| Property::among(told, name)?.value;
+        let own = |name: &str| Property::among(told, name)?.own();
         let (name, kind) = (told[0].of, value("type").context("it has no type")?);
         if kind == "snapshot" {
             let txg = value("createtxg").unwrap_or("0").parse()?;

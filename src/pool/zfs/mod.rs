@@ -28,7 +28,7 @@ use crate::host::folder::Folder;
 use crate::host::{Host, passing, zvol};
 use crate::volume::{self, Bytes, Layout, PoolName, VolumeName};
 use ending::destroy;
-use listing::{LOCAL, Listing};
+use listing::{COLUMNS, Listing, Property};
 use names::{Names, RECORD};
 use status::Status;
 
@@ -43,7 +43,7 @@ const CHANGE_LIMIT: Duration = Duration::from_mins(10);
 
 /// What all zvols have from the pool's dataset: partitions on them are their user's, not this machine's, and their
 /// snapshots are nobody's devices. To say it of each would cost it two waits for the disks.
-const OF_ZVOLS: [&str; 2] = ["volmode=dev", "snapdev=hidden"];
+const OF_ZVOLS: [(&str, &str); 2] = [("volmode", "dev"), ("snapdev", "hidden")];
 
 /// How long udev may look at a device that is to be changed.
 const PASSING: Duration = Duration::from_secs(10);
@@ -103,7 +103,7 @@ impl Zfs {
     fn prepare_home(&self) -> Result<()> {
         let home = &self.names.home;
         let command = Command::query("zfs")
-            .args(["get", "-Hp", "-o", "property,value,source"])
+            .args(["get", "-Hp", "-o", COLUMNS])
             .args([&format!("type,{RECORD},volmode,snapdev"), home])
             .limit(LIMIT);
         let told = self.host.tools.run(&command).with_context(|| {
@@ -111,19 +111,22 @@ impl Zfs {
                 "make the dataset by `zfs create -o mountpoint=none {home}`, or import its zpool"
             )
         })?;
-        let is = |start: String| told.lines().any(|line| line.starts_with(&start));
-        let record = told.lines().find(|line| line.starts_with(RECORD));
+        let told: Vec<_> = told.lines().filter_map(Property::read).collect();
+        let value = |name: &str| Property::among(&told, name)?.value;
+        let record = Property::among(&told, RECORD).and_then(Property::own);
         ensure!(
-            is("type\tfilesystem\t".to_owned())
-                && record.is_some_and(|record| !record.ends_with(&format!("\t{LOCAL}"))),
+            value("type") == Some("filesystem") && record.is_none(),
             "{home} is a volume itself: name a dataset that is there for nothing else"
         );
-        let differs = |wanted: &&str| !is(format!("{}\t", wanted.replace('=', "\t")));
-        let differ: Vec<_> = OF_ZVOLS.into_iter().filter(differs).collect();
-        if differ.is_empty() {
+        let differ = OF_ZVOLS.iter();
+        let differ = differ.filter(|(name, wanted)| value(name) != Some(*wanted));
+        let set: Vec<_> = differ
+            .map(|(name, wanted)| format!("{name}={wanted}"))
+            .collect();
+        if set.is_empty() {
             return Ok(());
         }
-        self.change(Command::new("zfs").arg("set").args(differ).arg(home))
+        self.change(Command::new("zfs").arg("set").args(set).arg(home))
     }
 
     /// Removes what earlier processes did not finish.
