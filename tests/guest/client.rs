@@ -5,7 +5,9 @@ use std::path::Path;
 
 use orlop::csi::proto::controller_client::ControllerClient;
 use orlop::csi::proto::node_client::NodeClient;
-use orlop::csi::proto::volume_capability::{AccessMode, AccessType, MountVolume, access_mode};
+use orlop::csi::proto::volume_capability::{
+    AccessMode, AccessType, BlockVolume, MountVolume, access_mode,
+};
 use orlop::csi::proto::volume_content_source::{SnapshotSource, Type, VolumeSource};
 use orlop::csi::proto::{
     CapacityRange, ControllerExpandVolumeRequest, ControllerGetVolumeHealthRequest,
@@ -72,6 +74,31 @@ impl Client {
         parameters: &[(&str, &str)],
         from: &From<'_>,
     ) -> Result<String, Status> {
+        self.create_as(capability(), name, size, parameters, from)
+    }
+
+    /// The same to be used as a device: it has no filesystem.
+    pub(crate) fn create_device(
+        &self,
+        name: &str,
+        size: u64,
+        parameters: &[(&str, &str)],
+    ) -> Result<String, Status> {
+        let device = VolumeCapability {
+            access_type: Some(AccessType::Block(BlockVolume::default())),
+            ..capability()
+        };
+        self.create_as(device, name, size, parameters, &From::Nothing)
+    }
+
+    fn create_as(
+        &self,
+        usage: VolumeCapability,
+        name: &str,
+        size: u64,
+        parameters: &[(&str, &str)],
+        from: &From<'_>,
+    ) -> Result<String, Status> {
         let source = match from {
             From::Nothing => None,
             From::Volume(id) => Some(Type::Volume(VolumeSource {
@@ -84,7 +111,7 @@ impl Client {
         let request = CreateVolumeRequest {
             name: name.into(),
             capacity_range: Some(range(size)),
-            volume_capabilities: vec![capability()],
+            volume_capabilities: vec![usage],
             parameters: parameters
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))

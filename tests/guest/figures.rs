@@ -259,7 +259,7 @@ pub(crate) fn set_up() -> Node {
     };
     type_in("vgcreate -qq -y bench NAME", &disk("test1"));
     type_in(
-        "lvcreate -qq -y --type thin-pool -L 4g --poolmetadatasize 64m -n NAME",
+        "lvcreate -qq -y --type thin-pool -L 12g --poolmetadatasize 64m -n NAME",
         "thin-0 bench",
     );
     type_in("zpool create -O mountpoint=none tank NAME", &disk("test2"));
@@ -270,7 +270,7 @@ pub(crate) fn set_up() -> Node {
 }
 
 /// Runs a command line, with the name in it.
-fn type_in(line: &str, name: &str) {
+pub(crate) fn type_in(line: &str, name: &str) {
     let line = line.replace("NAME", name);
     let (program, arguments) = line.split_once(' ').expect("each has arguments");
     run(program, arguments.split(' ')).expect("the pool was just made");

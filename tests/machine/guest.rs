@@ -191,7 +191,9 @@ impl Drop for Guest {
 }
 
 fn qemu(Image(image): &Image, payload: &Payload, directory: &Path) -> Result<Child> {
-    let mut qemu = command(Path::new("qemu-system-x86_64"));
+    let mut qemu = command(Path::new("setpriv"));
+    // It goes with the thread that boots it, however that ends; those live as long as the harness.
+    qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     // The machine type q35, not microvm, which hangs in one boot of seven. Of the processor no more than tests need:
     // what `max` has above it makes each start of a program dearer to emulate.
     qemu.args([
