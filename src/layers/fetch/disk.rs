@@ -28,8 +28,7 @@ impl Fetches {
                 }
             })
         };
-        let read = tokio::task::spawn_blocking(reading).await;
-        read.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+        blocking(reading).await
     }
 
     /// The first bytes of `range`, which is not empty: a little of what the kernel has in memory, or else all of them
@@ -97,9 +96,7 @@ impl Fetches {
     ) -> Result<(File, Partial), Miss> {
         self.let_go_of_dropped();
         let beginning = move || self.sources.store.begin(&digest, size);
-        let begun = tokio::task::spawn_blocking(beginning).await;
-        let begun = begun.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-        begun.map_err(|error| {
+        blocking(beginning).await.map_err(|error| {
             tracing::warn!(size, %error, "no room to keep a blob: it is passed through");
             Miss::NoRoom
         })
@@ -119,4 +116,12 @@ impl Fetches {
             Err(panic) => tracing::error!(%panic, "a blob was not kept"),
         }
     }
+}
+
+/// Works on the disk, off the threads that serve connections.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::{StreamExt, future, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -29,17 +30,31 @@ type Pieces = mpsc::Sender<Result<Bytes, String>>;
 
 /// The bytes `range` of a blob. When the blob breaks off, the rest comes from a new one that agrees with what was sent.
 pub fn body(fetches: Arc<Fetches>, ask: Ask, blob: Arc<Blob>, range: Range<u64>) -> Body {
+    let (runtime, digest) = (fetches.runtime().clone(), ask.digest.clone());
+    made_by(runtime, digest, |pieces| async move {
+        send(&fetches, &ask, blob, range, &pieces).await
+    })
+}
+
+/// The body that `sending` makes in the task of its connection, so that a piece is written by the processor that read it.
+/// If it fails, the runtime is kept from using what it got.
+fn made_by<F>(runtime: Runtime, digest: Digest, sending: impl FnOnce(Pieces) -> F) -> Body
+where
+    F: Future<Output = Result<(), String>> + Send + 'static,
+{
     let (pieces, body) = mpsc::channel(AHEAD);
-    tokio::spawn(async move {
-        let digest = ask.digest.clone();
-        if let Err(why) = send(&fetches, &ask, blob, range, &pieces).await {
-            tracing::warn!(%digest, why, "broke off an answer");
-            fetches.runtime().abort(&digest).await;
-            // A client that is gone does not mind.
-            let _ = pieces.send(Err(why)).await;
-        }
+    let sending = sending(pieces.clone());
+    let making = stream::once(async move {
+        let Err(why) = sending.await else { return };
+        tracing::warn!(%digest, why, "broke off an answer");
+        // To the end, though the client hangs up.
+        let aborting = tokio::spawn(async move { runtime.abort(&digest).await });
+        _ = aborting.await;
+        // A client that is gone does not mind.
+        _ = pieces.send(Err(why)).await;
     });
-    Body::from_stream(ReceiverStream::new(body))
+    let making = making.filter_map(|()| future::ready(None));
+    Body::from_stream(stream::select(ReceiverStream::new(body), making))
 }
 
 async fn send(
@@ -189,17 +204,10 @@ pub struct PassedThrough(Flow);
 impl PassedThrough {
     /// The bytes from `start` on and before `end`, or to the last.
     pub fn body(self, runtime: Runtime, digest: Digest, start: u64, end: Option<u64>) -> Body {
-        let (pieces, body) = mpsc::channel(AHEAD);
-        tokio::spawn(async move {
-            let Err(why) = self.send(&digest, start, end, &pieces, |_| true).await else {
-                return;
-            };
-            tracing::warn!(%digest, why, "broke off an answer");
-            runtime.abort(&digest).await;
-            // A client that is gone does not mind.
-            let _ = pieces.send(Err(why)).await;
-        });
-        Body::from_stream(ReceiverStream::new(body))
+        let named = digest.clone();
+        made_by(runtime, digest, |pieces| async move {
+            self.send(&named, start, end, &pieces, |_| true).await
+        })
     }
 
     /// The same into `pieces`, as long as what comes is `right`.
