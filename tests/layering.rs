@@ -18,7 +18,8 @@ const BESIDE: [(&str, &[&str]); 10] = [
     ("docker", &["client", "csi", "names", "volume"]),
     // Certificates are asked for by a call, and kept in a Kubernetes.
     ("enrol", &["csi", "tls"]),
-    ("layers", &["shutdown", "telemetry", "tls"]),
+    // Of the machine, what starts its programs.
+    ("layers", &["host", "shutdown", "telemetry", "tls"]),
     ("names", &[]),
     ("shutdown", &[]),
     ("telemetry", &[]),

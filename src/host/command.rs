@@ -3,6 +3,7 @@
 mod running;
 mod tools;
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::time::Duration;
@@ -21,7 +22,7 @@ const DEFAULT_LIMIT: Duration = Duration::from_mins(2);
 pub struct Command {
     program: OsString,
     args: Vec<OsString>,
-    settings: Vec<(&'static str, &'static str)>,
+    settings: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     input: Secret,
     attended: bool,
     user: Option<User>,
@@ -82,8 +83,12 @@ impl Command {
 
     /// Sets a variable of the tool's environment, which everybody may know.
     #[must_use]
-    pub fn env(mut self, key: &'static str, value: &'static str) -> Self {
-        self.settings.push((key, value));
+    pub fn env(
+        mut self,
+        key: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.settings.push((key.into(), value.into()));
         self
     }
 

@@ -62,6 +62,7 @@ use self::settings::Settings;
 use self::swarm::peers::Peers;
 use self::swarm::{holders, seed};
 use self::upstream::Upstream;
+use self::upstream::credentials::Credentials;
 use self::upstream::token::Tokens;
 
 /// How much of an answer to a peer the kernel takes ahead of what it can send, so that a chunk which was handed over is
@@ -224,14 +225,16 @@ fn peers(settings: &Settings, trust: &Trust, doors: &Doors) -> Result<Arc<Peers>
 }
 
 fn registries(settings: &Settings, metrics: Arc<Metrics>) -> Result<Upstream> {
-    let tokens = settings.credentials.as_deref().map(Tokens::read);
+    let providers = settings.image_credential_provider_config.as_deref();
+    let providers = providers.zip(settings.image_credential_provider_bin_dir.clone());
+    let credentials = Credentials::read(settings.credentials.as_deref(), providers)?;
     let bases = settings.upstreams.iter().map(|pair| {
         let (name, url) = pair
             .split_once('=')
             .with_context(|| format!("--upstream {pair} is not <name>=<url>"))?;
         Ok((name.to_owned(), url.to_owned()))
     });
-    let tokens = tokens.transpose()?.unwrap_or_default();
+    let tokens = Tokens::with(credentials);
     let upstream = Upstream::new(bases.collect::<Result<_>>()?, tokens, metrics);
     let upstream = upstream.context("setting up the client for registries")?;
     let bytes = settings.upstream_mib_per_second.map(|mib| mib << 20);

@@ -54,9 +54,20 @@ pub struct Settings {
     /// Give no more MiB a second to any one peer.
     #[arg(long, env = "ORLOP_LAYERS_PEER_MIB", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub peer_mib_per_second: Option<u64>,
-    /// Credentials for registries, in the form of Docker's config.json.
+    /// Credentials for registries, in the form of Docker's config.json; the programs that it names are asked, too.
     #[arg(long, env = "ORLOP_LAYERS_CREDENTIALS")]
     pub credentials: Option<PathBuf>,
+    /// The configuration of the kubelet's credential providers, which are asked for what --credentials does not have.
+    #[arg(
+        long,
+        env = "ORLOP_LAYERS_PROVIDER_CONFIG",
+        value_name = "FILE",
+        requires = "image_credential_provider_bin_dir"
+    )]
+    pub image_credential_provider_config: Option<PathBuf>,
+    /// The folder in which those providers are.
+    #[arg(long, env = "ORLOP_LAYERS_PROVIDER_BIN_DIR", value_name = "FOLDER")]
+    pub image_credential_provider_bin_dir: Option<PathBuf>,
     /// containerd's content folder, to read blobs from that the runtime of this node keeps already.
     #[arg(long, env = "ORLOP_LAYERS_CONTENT")]
     pub content: Option<PathBuf>,

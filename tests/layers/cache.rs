@@ -69,6 +69,8 @@ pub(crate) fn settings(upstream: &Upstream, folder: PathBuf) -> Settings {
         peers_mib_per_second: None,
         peer_mib_per_second: None,
         credentials: None,
+        image_credential_provider_config: None,
+        image_credential_provider_bin_dir: None,
         content: None,
         containerd: None,
         namespace: "default".to_owned(),

@@ -1,8 +1,6 @@
 //! Disks that are full or emptied under the cache, and caches that are killed.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use orlop::host::command::Command;
@@ -11,11 +9,12 @@ use orlop::layers::image::digest::Digest;
 use crate::cache::{Cache, Seen, blob, blob_in, client, eventually, put_in, settings};
 use crate::clients::tool;
 use crate::noise::noise;
+use crate::process::Process;
 use crate::upstream::Upstream;
 
 const MIB: usize = 1 << 20;
 /// How often it is killed.
-const CUTS: u32 = 40;
+const CUTS: u32 = 200;
 
 /// A disk of its own; unmounted when dropped.
 struct Disk(tempfile::TempDir);
@@ -123,43 +122,6 @@ async fn a_blob_that_the_runtime_drops_while_it_is_served_is_served_to_its_end()
     assert_eq!(asked, 0);
 }
 
-/// A cache in a process of its own, as a node runs it.
-struct Process {
-    process: Child,
-    url: String,
-}
-
-impl Process {
-    fn start(upstream: &Upstream, folder: &Path) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = port.local_addr().expect("it listens");
-        drop(port);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a daemon outlives the call that starts it"
-        )]
-        let process = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"))
-            .args(["layers", "--anyone", "--log", "error"])
-            .args(["--listen", &address.to_string()])
-            .arg("--cache")
-            .arg(folder)
-            .args(["--upstream", &format!("registry.test={}", upstream.url)])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("it starts");
-        let url = format!("http://{address}");
-        Self { process, url }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[tokio::test]
 #[ignore = "its cuts assume a machine that starts a process within a tenth of a second"]
 async fn a_cache_that_is_killed_at_any_moment_never_keeps_or_serves_a_wrong_byte() {
@@ -173,7 +135,7 @@ async fn a_cache_that_is_killed_at_any_moment_never_keeps_or_serves_a_wrong_byte
     let mut whole = 0;
 
     for cut in 0..CUTS {
-        let cache = Process::start(&upstream, folder.path());
+        let cache = Process::start(&upstream, folder.path(), |_| {});
         let at = cut as usize % digests.len();
         let url = format!("{}{}", cache.url, blob(&digests[at]));
         let asking = tokio::spawn(ask(url));
@@ -199,7 +161,7 @@ async fn a_cache_that_is_killed_at_any_moment_never_keeps_or_serves_a_wrong_byte
         }
     }
 
-    let cache = Process::start(&upstream, folder.path());
+    let cache = Process::start(&upstream, folder.path(), |_| {});
     for (digest, layer) in digests.iter().zip(&layers) {
         let url = format!("{}{}", cache.url, blob(digest));
         let bytes = ask(url).await.expect("it is served");

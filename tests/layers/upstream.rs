@@ -50,7 +50,9 @@ struct Shared {
     faults: Mutex<Vec<(String, usize, Fault)>>,
     log: Mutex<Vec<String>>,
     sent: AtomicU64,
-    token: Mutex<Option<String>>,
+    /// What every request must show, and who alone is sold a token.
+    shown: Mutex<Option<String>>,
+    buyer: Mutex<Option<String>>,
     gate: watch::Sender<bool>,
     url: Mutex<String>,
 }
@@ -129,13 +131,24 @@ impl Upstream {
 
     /// From now on every request needs this token, which `/token` sells to anybody if `sold`.
     pub(crate) fn lock(&self, token: &str) {
-        *self.shared.token.lock() = Some(token.to_owned());
+        self.lock_by(&format!("Bearer {token}"));
+    }
+
+    /// The same with this value of the header, which may be `Basic`.
+    pub(crate) fn lock_by(&self, authorization: &str) {
+        *self.shared.shown.lock() = Some(authorization.to_owned());
     }
 
     /// Sells the token to whoever comes.
     pub(crate) fn sell(&self, token: &str) {
         let answer = format!(r#"{{"token":"{token}","expires_in":300}}"#);
         self.put("/token", answer.as_bytes(), "application/json");
+    }
+
+    /// Sells the token only to who has this in the header or the form.
+    pub(crate) fn sell_to(&self, token: &str, buyer: &str) {
+        self.sell(token);
+        *self.shared.buyer.lock() = Some(buyer.to_owned());
     }
 
     /// Lets go on what was stopped.
@@ -157,7 +170,9 @@ impl Upstream {
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let (request, _) = request.into_parts();
+    let (request, form) = request.into_parts();
+    let form = axum::body::to_bytes(form, 1 << 20).await;
+    let form = String::from_utf8_lossy(&form.unwrap_or_default()).into_owned();
     let path = request.uri.path().to_owned();
     let header = |name: &str| {
         let value = request
@@ -169,14 +184,20 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let (range, authorization) = (header("range"), header("authorization"));
     let line = format!("{} {path} {range}", request.method);
     shared.log.lock().push(line.trim().to_owned());
-    let token = shared.token.lock().clone();
-    if let Some(token) = token
-        && path != "/token"
-        && authorization != format!("Bearer {token}")
+    let (shown, buyer) = (shared.shown.lock().clone(), shared.buyer.lock().clone());
+    if path == "/token" {
+        if buyer.is_some_and(|buyer| !form.contains(&buyer) && authorization != buyer) {
+            return status(401, "x-test", "it is not for you");
+        }
+    } else if let Some(shown) = shown
+        && authorization != shown
     {
         let url = shared.url.lock().clone();
-        let challenge =
-            format!(r#"Bearer realm="{url}/token",service="test",scope="repository:a/b:pull""#);
+        let challenge = if shown.starts_with("Basic") {
+            r#"Basic realm="test""#.to_owned()
+        } else {
+            format!(r#"Bearer realm="{url}/token",service="test",scope="repository:a/b:pull""#)
+        };
         return status(401, "www-authenticate", &challenge);
     }
     let fault = shared.fault(&request.method, &path);

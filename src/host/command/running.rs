@@ -90,7 +90,12 @@ pub(in crate::host) fn start(gate: &Gate, command: &Command) -> Result<Running> 
     }
     let child = process
         .env("LC_ALL", "C")
-        .envs(command.settings.iter().copied())
+        .envs(
+            command
+                .settings
+                .iter()
+                .map(|(key, value)| (&**key, &**value)),
+        )
         .stdin(if command.input.bytes().is_empty() && !command.attended {
             Stdio::null()
         } else {

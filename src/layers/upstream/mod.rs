@@ -1,5 +1,6 @@
 //! The registries themselves: one client for all of them, with their challenges, refusals and lost connections.
 
+pub mod credentials;
 pub mod flow;
 pub mod token;
 

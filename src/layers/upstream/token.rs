@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
 use axum::http::HeaderValue;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use parking_lot::Mutex;
-use reqwest::{Client, Url};
+use reqwest::{Client, RequestBuilder, Url};
 use serde::Deserialize;
 
+use super::credentials::{Credential, Credentials, Identity};
 use crate::layers::image::name::Repository;
 
-/// How long a token lasts whose registry does not say so (distribution, "Token Authentication Specification").
+/// How long a token lasts whose registry does not say so (distribution, "Token Authentication Specification"), and
+/// what is shown to a registry without tokens.
 const DEFAULT_LIFE: Duration = Duration::from_mins(1);
 /// A token this close to its end is not used any more.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -27,20 +28,8 @@ pub struct Authorization(HeaderValue);
 /// The node's own credentials, and the tokens that they, or no credentials at all, have bought.
 #[derive(Debug, Default)]
 pub struct Tokens {
-    credentials: HashMap<String, Authorization>,
+    credentials: Credentials,
     bought: Mutex<HashMap<Repository, (Authorization, Instant)>>,
-}
-
-/// The part of Docker's `config.json` that holds credentials.
-#[derive(Deserialize)]
-struct DockerConfig {
-    #[serde(default)]
-    auths: HashMap<String, DockerAuth>,
-}
-
-#[derive(Deserialize)]
-struct DockerAuth {
-    auth: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -70,20 +59,12 @@ impl fmt::Debug for Authorization {
 }
 
 impl Tokens {
-    /// With the credentials of a file in the form of Docker's `config.json`.
-    pub fn read(file: &Path) -> Result<Self> {
-        let text = std::fs::read(file)
-            .with_context(|| format!("reading the credentials in {}", file.display()))?;
-        let config: DockerConfig = serde_json::from_slice(&text)
-            .with_context(|| format!("reading the credentials in {}", file.display()))?;
-        let known = config.auths.into_iter().filter_map(|(server, auth)| {
-            let value = HeaderValue::try_from(format!("Basic {}", auth.auth?)).ok()?;
-            Some((registry_of(&server), Authorization::new(value)))
-        });
-        Ok(Self {
-            credentials: known.collect(),
+    /// With these credentials, and nothing bought yet.
+    pub fn with(credentials: Credentials) -> Self {
+        Self {
+            credentials,
             bought: Mutex::default(),
-        })
+        }
     }
 
     /// What was bought for this repository, if it still lasts.
@@ -100,15 +81,21 @@ impl Tokens {
         repository: &Repository,
         challenge: &HeaderValue,
     ) -> Option<Authorization> {
-        let credential = self.credentials.get(repository.registry());
         let challenge = challenge.to_str().ok()?;
+        let credential = self.credentials.of(repository).await;
         if scheme(challenge).eq_ignore_ascii_case("basic") {
-            return credential.cloned();
+            let Some(Credential::Basic(basic)) = credential else {
+                return None;
+            };
+            self.remember(repository, &basic, DEFAULT_LIFE);
+            return Some(basic);
         }
-        let mut request = client.get(token_url(challenge)?);
-        if let Some(credential) = credential {
-            request = request.header(reqwest::header::AUTHORIZATION, credential.header());
-        }
+        let url = token_url(challenge)?;
+        let request = match credential {
+            Some(Credential::Identity(identity)) => by_identity(client, url, &identity),
+            Some(Credential::Basic(basic)) => client.get(url).header(AUTHORIZATION, basic.header()),
+            None => client.get(url),
+        };
         let answer = request.send().await.ok()?.error_for_status().ok()?;
         let answer: Answer = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
         let token = answer.token.or(answer.access_token)?;
@@ -132,16 +119,17 @@ impl Tokens {
     }
 }
 
-/// The registry that an entry of `config.json` is for: `https://index.docker.io/v1/` is how Docker writes `docker.io`.
-fn registry_of(server: &str) -> String {
-    let host = server
-        .trim_start_matches("https://")
-        .trim_start_matches("http://");
-    let host = host.split('/').next().unwrap_or(host);
-    match host {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
-        host => host.to_owned(),
-    }
+/// Asks for a token by an identity token (distribution, "Token Authentication Specification using `OAuth2`").
+fn by_identity(client: &Client, mut url: Url, Identity(identity): &Identity) -> RequestBuilder {
+    let mut form = url.clone();
+    form.query_pairs_mut()
+        .append_pair("grant_type", "refresh_token")
+        .append_pair("client_id", "orlop")
+        .append_pair("refresh_token", identity);
+    let body = form.query().unwrap_or_default().to_owned();
+    url.set_query(None);
+    let request = client.post(url).body(body);
+    request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")
 }
 
 fn scheme(challenge: &str) -> &str {
@@ -205,20 +193,5 @@ mod tests {
             format!("{secret:?} {:?}", secret.header()),
             "redacted Sensitive"
         );
-    }
-
-    #[test]
-    fn the_credentials_of_docker_hub_are_those_of_docker_io() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("config.json");
-        std::fs::write(
-            &file,
-            r#"{"auths":{"https://index.docker.io/v1/":{"auth":"aGk6aG8="},"ghcr.test":{}},"credsStore":"x"}"#,
-        )
-        .expect("it is ours");
-
-        let tokens = Tokens::read(&file).expect("it is well formed");
-
-        assert_eq!(tokens.credentials.keys().collect::<Vec<_>>(), ["docker.io"]);
     }
 }
