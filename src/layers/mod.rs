@@ -46,6 +46,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
+use self::disk::lease;
 use self::disk::runtime::Runtime;
 use self::disk::store::Store;
 use self::fetch::{Fetches, Sources};
@@ -166,6 +167,7 @@ pub async fn serve(
         grants: Grants::open(settings.cache.join("public"), settings.anyone)?,
     });
     import::pin(&mirror);
+    tokio::spawn(lease::keep_once(mirror.fetches.clone(), shutdown.clone()));
     if let Some((trust, doors)) = doors {
         meet(&settings, &mirror, &trust, doors, &shutdown)?;
     }

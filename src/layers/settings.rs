@@ -68,7 +68,8 @@ pub struct Settings {
     /// The folder in which those providers are.
     #[arg(long, env = "ORLOP_LAYERS_PROVIDER_BIN_DIR", value_name = "FOLDER")]
     pub image_credential_provider_bin_dir: Option<PathBuf>,
-    /// containerd's content folder, to read blobs from that the runtime of this node keeps already.
+    /// containerd's content folder, to read blobs from that the runtime of this node keeps already; with --containerd they
+    /// are held there by a lease, and not kept twice.
     #[arg(long, env = "ORLOP_LAYERS_CONTENT")]
     pub content: Option<PathBuf>,
     /// containerd's socket, to make it forget half-written blobs that are wrong.

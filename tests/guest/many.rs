@@ -25,11 +25,7 @@ const KINDS: [(&str, &str, &str); 2] = [
         "LVM thin, ext4",
         "lvcreate -qq -y -V 8m -T bench/thin-0 -n NAME",
     ),
-    (
-        "zfs",
-        "ZFS dataset",
-        "zfs create -o refquota=8m tank/NAME",
-    ),
+    ("zfs", "ZFS dataset", "zfs create -o refquota=8m tank/NAME"),
 ];
 
 /// Prints the table.

@@ -99,7 +99,7 @@ impl Containerd {
         tool(command.input(bytes)).await
     }
 
-    async fn ctr(&self, args: &[&str]) -> anyhow::Result<String> {
+    pub(crate) async fn ctr(&self, args: &[&str]) -> anyhow::Result<String> {
         let socket = self.socket().display().to_string();
         tool(Command::new("ctr").args(["--address", &socket]).args(args)).await
     }

@@ -11,6 +11,7 @@ mod disk;
 mod engines;
 mod errors;
 mod faults;
+mod leases;
 mod liar;
 mod lines;
 mod mirror;

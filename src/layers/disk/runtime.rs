@@ -6,20 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
-use tonic_prost::ProstCodec;
+use tonic::Code;
 
+use super::containerd::Api;
 use crate::layers::image::digest::Digest;
 
-/// How long a call may take.
-const LIMIT: Duration = Duration::from_secs(5);
 /// How often full ingests are looked for: one that is seen twice is not being committed, since containerd does that as
 /// soon as it is full.
 const ROUND: Duration = Duration::from_secs(5);
@@ -31,49 +25,10 @@ const KINDS: [&str; 4] = ["layer", "manifest", "index", "config"];
 /// containerd's content store on this node: a folder to read, and perhaps its socket.
 #[derive(Clone, Debug, Default)]
 pub struct Runtime {
-    blobs: Option<PathBuf>,
+    pub(super) blobs: Option<PathBuf>,
     /// Blobs that it keeps, and that can not be read, or are not what they are called.
     bad: Arc<Mutex<HashSet<Digest>>>,
-    api: Option<Api>,
-}
-
-/// containerd's content service, in one of its namespaces.
-#[derive(Clone, Debug)]
-struct Api {
-    channel: Channel,
-    namespace: MetadataValue<tonic::metadata::Ascii>,
-}
-
-/// `containerd.services.content.v1.AbortRequest`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct AbortRequest {
-    #[prost(string, tag = "1")]
-    name: String,
-}
-
-/// `containerd.services.content.v1.ListStatusesRequest`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct ListStatusesRequest {
-    #[prost(string, repeated, tag = "1")]
-    filters: Vec<String>,
-}
-
-/// `containerd.services.content.v1.ListStatusesResponse`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct ListStatusesResponse {
-    #[prost(message, repeated, tag = "1")]
-    statuses: Vec<Ingest>,
-}
-
-/// `containerd.services.content.v1.Status`: a blob that containerd is writing.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Ingest {
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(int64, tag = "4")]
-    offset: i64,
-    #[prost(int64, tag = "5")]
-    total: i64,
+    pub(super) api: Option<Api>,
 }
 
 impl Runtime {
@@ -160,53 +115,5 @@ impl Runtime {
                 Err(status) => tracing::debug!(%status, "containerd does not answer"),
             }
         }
-    }
-}
-
-impl Api {
-    fn new(socket: &std::path::Path, namespace: &str) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
-            .with_context(|| format!("{} is not a path of a socket", socket.display()))?;
-        let namespace = namespace
-            .parse()
-            .with_context(|| format!("{namespace:?} is not a namespace"))?;
-        Ok(Self {
-            channel: endpoint.timeout(LIMIT).connect_lazy(),
-            namespace,
-        })
-    }
-
-    async fn abort(&self, name: String) -> Result<(), Status> {
-        self.call::<_, ()>("Abort", AbortRequest { name }).await
-    }
-
-    async fn full_ingests(&self) -> Result<HashSet<String>, Status> {
-        let filters = Vec::new();
-        let answer: ListStatusesResponse = self
-            .call("ListStatuses", ListStatusesRequest { filters })
-            .await?;
-        let full = answer.statuses.into_iter();
-        let full = full.filter(|ingest| ingest.total > 0 && ingest.offset == ingest.total);
-        Ok(full.map(|ingest| ingest.name).collect())
-    }
-
-    async fn call<Q, A>(&self, method: &str, request: Q) -> Result<A, Status>
-    where
-        Q: prost::Message + 'static,
-        A: prost::Message + Default + 'static,
-    {
-        let path = format!("/containerd.services.content.v1.Content/{method}");
-        let path =
-            PathAndQuery::try_from(path).map_err(|error| Status::internal(error.to_string()))?;
-        let mut client = Grpc::new(self.channel.clone());
-        let ready = client.ready().await;
-        ready.map_err(|error| Status::unavailable(error.to_string()))?;
-        let mut request = Request::new(request);
-        let namespace = self.namespace.clone();
-        request
-            .metadata_mut()
-            .insert("containerd-namespace", namespace);
-        let codec: ProstCodec<Q, A> = ProstCodec::default();
-        Ok(client.unary(request, path, codec).await?.into_inner())
     }
 }

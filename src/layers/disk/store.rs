@@ -158,6 +158,11 @@ impl Store {
         *self.pinned.lock() = digests;
     }
 
+    /// Whether this one is among them.
+    pub fn is_pinned(&self, digest: &Digest) -> bool {
+        self.pinned.lock().contains(digest)
+    }
+
     /// The most bytes that are kept.
     pub fn quota(&self) -> u64 {
         self.quota

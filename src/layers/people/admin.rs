@@ -133,8 +133,10 @@ async fn blobs(State(mirror): State<Arc<Mirror>>) -> Response {
         Ok(held) => held,
         Err(error) => return refused(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}")),
     };
+    let leased = mirror.fetches.runtime().leased().await;
     let mut blobs: Vec<_> = held
         .into_iter()
+        .chain(leased)
         .map(|held| HeldBlob {
             digest: held.digest,
             size_bytes: held.size,
@@ -176,7 +178,8 @@ async fn put_blob(
 }
 
 async fn delete_blob(State(mirror): State<Arc<Mirror>>, Part(digest): Part<Digest>) -> Response {
-    if !mirror.fetches.sources.store.remove(&digest) {
+    let ours = mirror.fetches.sources.store.remove(&digest);
+    if !mirror.fetches.runtime().release(&digest).await && !ours {
         return refused(StatusCode::NOT_FOUND, &format!("{digest} is not here"));
     }
     mirror.fetches.let_go_of_dropped();
