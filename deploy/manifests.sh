@@ -23,6 +23,7 @@ trap 'rm -f "$rendered"' EXIT
 # And with all that is left out by default, once with each place for what is cached.
 for place in hostPath=/cache storageClass=orlop; do
     "$helm" lint --strict --quiet charts/orlop --set "layers.enabled=true,layers.cache.$place,layers.credentialsSecret=s" \
+        --set layers.credentialProviders.config=/etc/providers.yaml,layers.credentialProviders.binDir=/opt/providers \
         --set controller.statusTokenSecret=s,networkPolicy.enabled=true,podMonitor.enabled=true,prometheusRule.enabled=true,dashboard.enabled=true \
         --set 'pools[0].name=thick,pools[0].lvm.volumeGroup=vg0,certificates.issuer.name=company'
 done
