@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures_util::{StreamExt, stream};
 use orlop::layers::image::digest::Digest;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -147,16 +148,16 @@ pub(crate) fn pull(
     let digests = digests.to_vec();
     let pulling = link.spawn(async move {
         let client = reqwest::Client::new();
+        let pulls = stream::iter(digests).map(|digest| {
+            let url = format!("{below}{digest}?ns=registry.test");
+            one(client.clone(), url, digest)
+        });
+        // As containerd does: the next begins as soon as one has ended.
+        let mut pulls = pulls.buffer_unordered(at_once);
         let mut all: Option<Pulled> = None;
-        for group in digests.chunks(at_once) {
-            let pulls = group.iter().map(|digest| {
-                let url = format!("{below}{digest}?ns=registry.test");
-                tokio::spawn(one(client.clone(), url, digest.clone()))
-            });
-            for pull in pulls.collect::<Vec<_>>() {
-                let pulled = pull.await??;
-                all = Some(all.map_or(pulled, |all| all.and(pulled)));
-            }
+        while let Some(pulled) = pulls.next().await {
+            let pulled = pulled?;
+            all = Some(all.map_or(pulled, |all| all.and(pulled)));
         }
         all.context("nothing is to be pulled")
     });
