@@ -39,9 +39,14 @@ async fn a_credential_provider_is_asked_once_for_all_that_its_answer_is_for() {
 echo '{{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Registry","auth":{{"*.test":{{"username":"hi","password":"ho"}}}}}}'"#
         ),
     );
+    program(folder.path(), "that-fails", "exit 1");
     let text = "kind: CredentialProviderConfig
 apiVersion: kubelet.config.k8s.io/v1
 providers:
+- name: that-fails
+  matchImages: ['registry.test']
+  defaultCacheDuration: 12h0m0s
+  apiVersion: credentialprovider.kubelet.k8s.io/v1
 - name: of-cloud
   matchImages: ['*.test']
   defaultCacheDuration: 12h0m0s

@@ -115,9 +115,10 @@ impl Kubelet {
             }
             let keys = [&image, repository.registry(), ""].map(|key| (at, key.to_owned()));
             let logins = match self.remembered(&keys) {
-                Some(logins) => logins,
-                None => self.ask(provider, &image, keys).await?,
+                Some(logins) => Some(logins),
+                None => self.ask(provider, &image, keys).await,
             };
+            let logins = logins.unwrap_or_default();
             let fitting = logins.iter().filter(|(key, _)| matches(key, &image));
             if let Some((_, login)) = fitting.max_by_key(|(key, _)| key.len()) {
                 return basic(&login.username, &login.password);
