@@ -39,7 +39,7 @@ impl Net {
         let switch = net.namespace("switch")?;
         run(&format!("ip -n {switch} link add br0 type bridge"))?;
         run(&format!("ip -n {switch} link set br0 up"))?;
-        // A switch filters nothing; where the kernel has its bridges do so, that costs each frame more than all else.
+        // A switch filters nothing; where the kernel has its bridges do so, that costs each frame more.
         if fs::exists("/proc/sys/net/bridge")? {
             for kind in ["iptables", "ip6tables", "arptables"] {
                 run(&format!(

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::cache::{Cache, Seen, blob, client};
-use crate::process::Process;
+use crate::cache::{Cache, blob};
+use crate::process::{Process, ask};
 use crate::upstream::Upstream;
 
 /// `hi:ho`, as a header has it.
@@ -87,18 +87,13 @@ async fn an_identity_token_that_a_credential_program_tells_buys_tokens() {
     );
     fs::write(&config, r#"{"credHelpers":{"registry.test":"of-cloud"}}"#).expect("it is ours");
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut cache = Process::start(&upstream, &folder.path().join("cache"), |command| {
+    let cache = Process::start(&upstream, &folder.path().join("cache"), |command| {
         command.env("PATH", format!("{place}:{path}"));
         command.arg("--credentials").arg(&config);
     });
 
-    let url = format!("{}{}", cache.url, blob(&layer));
-    let mut answer = client().get(&url).send().await;
-    while answer.is_err() && cache.is_running() {
-        answer = client().get(&url).send().await;
-    }
+    let seen = ask(format!("{}{}", cache.url, blob(&layer))).await;
 
-    let seen = Seen::of(answer.expect("it runs")).await;
-    assert_eq!(seen.bytes(), b"secret layer");
+    assert_eq!(seen.as_deref(), Some(&b"secret layer"[..]));
     assert_eq!(told(folder.path()), ["get registry.test"]);
 }

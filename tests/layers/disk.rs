@@ -6,10 +6,10 @@ use std::time::Duration;
 use orlop::host::command::Command;
 use orlop::layers::image::digest::Digest;
 
-use crate::cache::{Cache, Seen, blob, blob_in, client, eventually, put_in, settings};
+use crate::cache::{Cache, Seen, blob, blob_in, eventually, put_in, settings};
 use crate::clients::tool;
 use crate::noise::noise;
-use crate::process::Process;
+use crate::process::{Process, ask};
 use crate::upstream::Upstream;
 
 const MIB: usize = 1 << 20;
@@ -170,18 +170,4 @@ async fn a_cache_that_is_killed_at_any_moment_never_keeps_or_serves_a_wrong_byte
     let left = || fs::read_dir(folder.path().join("partial")).map_or(1, Iterator::count);
     eventually(|| left() == 0).await;
     assert!(whole > 0, "some answers came before the cut");
-}
-
-/// The whole answer, asked for until somebody listens; nothing if it was cut off.
-async fn ask(url: String) -> Option<Vec<u8>> {
-    let client = client();
-    for _ in 0..400 {
-        match client.get(&url).send().await {
-            Ok(answer) if answer.status() == 200 => return Some(answer.bytes().await.ok()?.into()),
-            Ok(_) => return None,
-            // Nobody listens yet, or not any more.
-            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-        }
-    }
-    None
 }

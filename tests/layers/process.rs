@@ -1,8 +1,10 @@
-//! A cache as a node runs it.
+//! The binary itself, beside the caches within the tests.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use crate::cache::client;
 use crate::upstream::Upstream;
 
 /// A cache in a process of its own, as a node runs it.
@@ -38,11 +40,6 @@ impl Process {
         let url = format!("http://{address}");
         Self { process, url }
     }
-
-    /// Whether it has not ended by itself.
-    pub(crate) fn is_running(&mut self) -> bool {
-        matches!(self.process.try_wait(), Ok(None))
-    }
 }
 
 impl Drop for Process {
@@ -51,4 +48,18 @@ impl Drop for Process {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The whole answer, asked for until somebody listens; nothing if it was cut off.
+pub(crate) async fn ask(url: String) -> Option<Vec<u8>> {
+    let client = client();
+    for _ in 0..400 {
+        match client.get(&url).send().await {
+            Ok(answer) if answer.status() == 200 => return Some(answer.bytes().await.ok()?.into()),
+            Ok(_) => return None,
+            // Nobody listens yet, or not any more.
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+    None
 }

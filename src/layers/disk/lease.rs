@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::containerd::Api;
 use super::runtime::Runtime;
@@ -112,6 +113,14 @@ impl Leases {
         Ok(Self { names, end })
     }
 
+    /// What either of them holds.
+    async fn hold(&self, api: &Api) -> Result<HashSet<Digest>, Status> {
+        let [newest, before] = &self.names;
+        let mut held = api.held_by(newest).await?;
+        held.extend(api.held_by(before).await?);
+        Ok(held)
+    }
+
     async fn release(&self, api: &Api, digest: &Digest) -> Result<()> {
         for lease in &self.names {
             api.release(lease, digest).await?;
@@ -126,20 +135,17 @@ impl Runtime {
         let (Some(api), Ok(leases)) = (&self.api, Leases::now()) else {
             return Vec::new();
         };
-        let mut held = HashSet::new();
-        for lease in &leases.names {
-            held.extend(api.held_by(lease).await.unwrap_or_default());
-        }
+        let held = leases.hold(api).await.unwrap_or_default();
         held.iter().filter_map(|digest| self.look(digest)).collect()
     }
 
     /// Lets containerd drop a blob that it holds for us; whether it did hold it.
     pub async fn release(&self, digest: &Digest) -> bool {
-        let held = self.leased().await;
         let (Some(api), Ok(leases)) = (&self.api, Leases::now()) else {
             return false;
         };
-        held.iter().any(|held| held.digest == *digest) && leases.release(api, digest).await.is_ok()
+        let held = leases.hold(api).await.unwrap_or_default();
+        held.contains(digest) && leases.release(api, digest).await.is_ok()
     }
 
     fn look(&self, digest: &Digest) -> Option<Held> {

@@ -106,11 +106,8 @@ impl Kubelet {
     pub(super) async fn of(&self, repository: &Repository) -> Option<Credential> {
         let image = format!("{}/{}", repository.registry(), repository.path());
         for (at, provider) in self.providers.iter().enumerate() {
-            if !provider
-                .match_images
-                .iter()
-                .any(|match_| matches(match_, &image))
-            {
+            let mut patterns = provider.match_images.iter();
+            if !patterns.any(|pattern| matches(pattern, &image)) {
                 continue;
             }
             let keys = [&image, repository.registry(), ""].map(|key| (at, key.to_owned()));
@@ -216,31 +213,29 @@ impl Provider {
 /// same port, and a path that begins like its own.
 fn matches(pattern: &str, image: &str) -> bool {
     let pattern = pattern.split_once("://").map_or(pattern, |(_, rest)| rest);
-    let parts = |text: &str| {
-        let (host, path) = text.split_once('/').unwrap_or((text, ""));
-        let (host, port) = host.split_once(':').unwrap_or((host, ""));
-        let labels: Vec<_> = host.split('.').map(str::to_owned).collect();
-        (labels, port.to_owned(), path.to_owned())
-    };
-    let ((wanted, wanted_port, wanted_path), (labels, port, path)) = (parts(pattern), parts(image));
-    wanted.len() == labels.len()
-        && wanted
-            .iter()
-            .zip(&labels)
-            .all(|(glob, label)| fits(glob, label))
-        && wanted_port == port
-        && path.starts_with(&wanted_path)
+    let ((host, port, path), (host_of, port_of, path_of)) = (parts(pattern), parts(image));
+    let (globs, labels) = (host.split('.'), host_of.split('.'));
+    globs.clone().count() == labels.clone().count()
+        && globs.zip(labels).all(|(glob, label)| fits(glob, label))
+        && port == port_of
+        && path_of.starts_with(path)
+}
+
+/// The host, the port and the path of a pattern or an image, each of which may be missing but the first.
+fn parts(text: &str) -> (&str, &str, &str) {
+    let (host, path) = text.split_once('/').unwrap_or((text, ""));
+    let (host, port) = host.split_once(':').unwrap_or((host, ""));
+    (host, port, path)
 }
 
 fn fits(glob: &str, label: &str) -> bool {
     let Some((start, rest)) = glob.split_once('*') else {
         return glob == label;
     };
-    let after = label.strip_prefix(start);
-    let tails = after
-        .into_iter()
-        .flat_map(|after| (0..=after.len()).filter_map(|at| after.get(at..)));
-    tails.into_iter().any(|tail| fits(rest, tail))
+    label.strip_prefix(start).is_some_and(|after| {
+        let mut tails = (0..=after.len()).filter_map(|at| after.get(at..));
+        tails.any(|tail| fits(rest, tail))
+    })
 }
 
 #[cfg(test)]

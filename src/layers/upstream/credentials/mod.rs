@@ -84,15 +84,10 @@ fn encoded(pair: &str) -> Option<Credential> {
 async fn told_by(command: Command) -> Option<String> {
     let command = command.limit(LIMIT);
     let run = move || Tools::new(Gate::open()).run(&command);
-    match tokio::task::spawn_blocking(run).await {
-        Ok(Ok(told)) => Some(told),
-        Ok(Err(error)) => {
-            tracing::warn!(error = format!("{error:#}"), "no credentials were told");
-            None
-        }
-        Err(panic) => {
-            tracing::error!(%panic, "no credentials were told");
-            None
-        }
-    }
+    let told = tokio::task::spawn_blocking(run).await;
+    let told = told.unwrap_or_else(|panic| Err(panic.into()));
+    let warn = |error: &anyhow::Error| {
+        tracing::warn!(error = format!("{error:#}"), "no credentials were told");
+    };
+    told.inspect_err(warn).ok()
 }
