@@ -1,6 +1,6 @@
 //! The gossip (SWIM) of one node without its socket and its clock: what is heard goes in, what is to be sent comes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -15,14 +15,20 @@ use tokio::time::Instant;
 
 use super::Member;
 
+/// How soon a node that is silent counts as gone: as in a cluster of this size, whatever its own, as a home that does
+/// not answer is passed over in the meantime.
+const SUSPECTED_AS_OF: NonZeroU32 = NonZeroU32::new(64).unwrap();
+/// How often a piece of news is passed on: as in a cluster of this size, the largest there may be. Of N nodes that each
+/// tell it to k others, about N/eᵏ do not hear it, so what is enough for a small one leaves some out in a large one.
+const TOLD_AS_IN: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 /// How often a seed is asked again, so that a cluster that was split finds together.
 const SEEDING: Duration = Duration::from_secs(10);
 /// The same while a node knows nobody.
 const LONELY: Duration = Duration::from_millis(500);
 /// A seed is asked no more often than this by all nodes together, as its answer is long.
 const BETWEEN: Duration = Duration::from_secs(2);
-/// A node that knows nobody asks no more seeds at once.
-const MOST_SEEDS: usize = 5;
+/// How many seeds of which nothing is known are asked at once, and how long it is until the next ones are.
+const AT_ONCE: (usize, Duration) = (5, Duration::from_millis(200));
 
 /// What one node says and hears.
 pub struct Protocol {
@@ -31,6 +37,9 @@ pub struct Protocol {
     runtime: AccumulatingRuntime<Member>,
     timers: BTreeMap<(Instant, u64), Timer<Member>>,
     turn: u64,
+    /// Seeds of which nothing is known yet, and when the next of them are asked.
+    strangers: Vec<SocketAddr>,
+    strange: Option<Instant>,
     rng: StdRng,
     changed: bool,
 }
@@ -38,14 +47,19 @@ pub struct Protocol {
 impl Protocol {
     /// A node that knows nobody.
     pub fn new(me: Member, mut rng: StdRng) -> Self {
-        let size = NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN);
+        let config = Config {
+            max_transmissions: Config::new_lan(TOLD_AS_IN).max_transmissions,
+            ..Config::new_lan(SUSPECTED_AS_OF)
+        };
         let own = StdRng::seed_from_u64(rng.next_u64());
         Self {
             me: me.address,
-            swim: Foca::new(me, Config::new_lan(size), rng, PostcardCodec),
+            swim: Foca::new(me, config, rng, PostcardCodec),
             runtime: AccumulatingRuntime::new(),
             timers: BTreeMap::new(),
             turn: 0,
+            strangers: Vec::new(),
+            strange: None,
             rng: own,
             changed: false,
         }
@@ -53,7 +67,8 @@ impl Protocol {
 
     /// When it wants to be woken next; not before it hears something, if nothing.
     pub fn next(&self) -> Option<Instant> {
-        self.timers.keys().next().map(|(at, _)| *at)
+        let timer = self.timers.keys().next().map(|(at, _)| *at);
+        timer.into_iter().chain(self.strange).min()
     }
 
     /// Takes in what another node sent.
@@ -76,31 +91,54 @@ impl Protocol {
             }
             self.settle(now);
         }
+        if self.strange.is_some_and(|at| at <= now) {
+            self.meet(now);
+        }
     }
 
-    /// Asks some of the seeds who is there: a few while it knows nobody, then one now and then, so that in a large
-    /// cluster no seed is asked by all others at once. When they are to be asked again.
+    /// Asks one of the seeds who is there, so that a cluster that was split finds together, and, a few at a time, all of
+    /// which nothing is known: an answer names no more members than a packet holds. When they are to be asked again; in
+    /// a large cluster no seed is asked by all others at once.
     pub fn seed(&mut self, mut seeds: Vec<SocketAddr>, now: Instant) -> Duration {
         seeds.retain(|seed| *seed != self.me);
         seeds.shuffle(&mut self.rng);
-        let others = self.swim.num_members();
-        let count = if others == 0 { MOST_SEEDS } else { 1 };
-        for address in seeds.iter().take(count) {
-            let seed = Member {
-                address: *address,
-                zone: String::new(),
-                generation: 0,
-            };
-            if let Err(error) = self.swim.announce(seed, &mut self.runtime) {
-                tracing::debug!(%address, %error, "a seed was not asked");
-            }
-            self.settle(now);
+        let count = seeds.len().max(1);
+        if let Some(seed) = seeds.pop() {
+            self.ask(seed, now);
         }
+        self.strangers = seeds;
+        self.meet(now);
+        let others = self.swim.num_members();
         if others == 0 {
             return LONELY;
         }
-        let each = u32::try_from(others / seeds.len().max(1)).unwrap_or(u32::MAX);
+        let each = u32::try_from(others / count).unwrap_or(u32::MAX);
         SEEDING.max(BETWEEN.saturating_mul(each))
+    }
+
+    /// Asks the next of those of which nothing is known.
+    fn meet(&mut self, now: Instant) {
+        let (count, after) = AT_ONCE;
+        let known = self.swim.iter_membership_state();
+        let known: HashSet<_> = known.map(|member| member.id().address).collect();
+        self.strangers.retain(|stranger| !known.contains(stranger));
+        let rest = self.strangers.len().saturating_sub(count);
+        for stranger in self.strangers.split_off(rest) {
+            self.ask(stranger, now);
+        }
+        self.strange = (rest > 0).then(|| now + after);
+    }
+
+    fn ask(&mut self, address: SocketAddr, now: Instant) {
+        let seed = Member {
+            address,
+            zone: String::new(),
+            generation: 0,
+        };
+        if let Err(error) = self.swim.announce(seed, &mut self.runtime) {
+            tracing::debug!(%address, %error, "a seed was not asked");
+        }
+        self.settle(now);
     }
 
     /// Tells some of the others that this node goes.

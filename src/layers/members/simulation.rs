@@ -59,18 +59,25 @@ impl Simulation {
         self.after(soon, Event::Seed(at));
     }
 
-    /// All that there are know each other, as after a long time.
-    fn acquaint(&mut self) {
-        let all: Vec<_> = (0..self.nodes.len()).map(member).collect();
-        for at in 0..self.nodes.len() {
-            let node = self.nodes[at].as_mut().expect("nobody left");
+    /// So many who know each other, as after a long time.
+    fn of_acquainted(count: usize) -> Self {
+        let mut simulation = Self::new();
+        for _ in 0..count {
+            simulation.add();
+        }
+        let all: Vec<_> = (0..count).map(member).collect();
+        for at in 0..count {
+            let node = simulation.nodes[at].as_mut().expect("nobody left");
             let others = all.iter().filter(|other| **other != all[at]);
             let others = others.cloned().map(foca::Member::alive);
             let known = node.swim.apply_many(others, false, &mut node.runtime);
             known.expect("they are well formed");
-            node.settle(self.now);
-            self.settle(at);
+            node.settle(simulation.now);
+            simulation.settle(at);
         }
+        simulation.until(Duration::from_secs(40), |_| false);
+        assert!(simulation.all_know_all());
+        simulation
     }
 
     fn after(&mut self, time: Duration, event: Event) {
@@ -248,15 +255,31 @@ fn a_hundred_members_find_each_other_and_agree_at_little_cost() {
 }
 
 #[test]
+fn in_a_large_cluster_nobody_misses_who_leaves() {
+    let mut simulation = Simulation::of_acquainted(400);
+
+    for leaver in (0..400).step_by(20) {
+        simulation.leave(leaver);
+    }
+    let gone = simulation.until(Duration::from_secs(20), Simulation::all_know_all);
+
+    assert!(simulation.all_know_all(), "not after {gone:?}");
+}
+
+#[test]
+fn in_a_large_cluster_a_newcomer_soon_knows_all() {
+    let mut simulation = Simulation::of_acquainted(400);
+
+    simulation.add();
+    let come = simulation.until(Duration::from_secs(20), Simulation::all_know_all);
+
+    assert!(simulation.all_know_all(), "not after {come:?}");
+}
+
+#[test]
 #[ignore = "takes minutes; built for release"]
 fn five_thousand_members_agree_at_little_cost() {
-    let mut simulation = Simulation::new();
-    for _ in 0..5000 {
-        simulation.add();
-    }
-    simulation.acquaint();
-    simulation.until(Duration::from_secs(40), |_| false);
+    let simulation = Simulation::of_acquainted(5000);
 
-    assert!(simulation.all_know_all());
     keeps_its_promises(simulation, 50_000, Duration::from_secs(30));
 }
