@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::task::JoinError;
 
 use super::{Cell, Fetches};
 use crate::layers::blob::Blob;
@@ -106,7 +107,7 @@ impl Fetches {
     pub(in crate::layers) async fn keep(self: Arc<Self>, blob: Arc<Blob>, partial: Partial) {
         let (fetches, kept) = (self.clone(), blob.clone());
         let commit = move || fetches.sources.store.commit(&kept, partial);
-        match tokio::task::spawn_blocking(commit).await {
+        match aside(commit).await {
             Ok(Ok(())) => self.kept.notify_one(),
             // What was written may be lost, though it can still be read for a while: it is fetched again.
             Ok(Err(error)) => {
@@ -118,10 +119,20 @@ impl Fetches {
     }
 }
 
-/// Works on the disk, off the threads that serve connections.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = aside(work).await;
     done.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+}
+
+/// Works on the disk, off the threads that serve connections; an error is a panic. Work that is never begun, because
+/// this process ends, is no fault of the disk that anybody is to be told of: who waits for it just ends as well.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    match tokio::task::spawn_blocking(work).await {
+        Err(ended) if ended.is_cancelled() => std::future::pending().await,
+        done => done,
+    }
 }
