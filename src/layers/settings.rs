@@ -66,7 +66,12 @@ pub struct Settings {
     )]
     pub image_credential_provider_config: Option<PathBuf>,
     /// The folder in which those providers are.
-    #[arg(long, env = "ORLOP_LAYERS_PROVIDER_BIN_DIR", value_name = "FOLDER")]
+    #[arg(
+        long,
+        env = "ORLOP_LAYERS_PROVIDER_BIN_DIR",
+        value_name = "FOLDER",
+        requires = "image_credential_provider_config"
+    )]
     pub image_credential_provider_bin_dir: Option<PathBuf>,
     /// containerd's content folder, to read blobs from that the runtime of this node keeps already; with --containerd they
     /// are held there by a lease, and not kept twice.

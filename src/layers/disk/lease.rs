@@ -68,10 +68,7 @@ async fn round(api: &Api, store: &Store, runtime: &Runtime) -> Result<usize> {
         }
     }
     let mut dropped = 0;
-    for ours in store.list()? {
-        if runtime.find(&ours.digest).is_none() || store.is_pinned(&ours.digest) {
-            continue;
-        }
+    for ours in tokio::task::block_in_place(|| twice(store, runtime))? {
         api.hold(newest, &ours.digest).await?;
         // A file that is there may be about to be removed; what containerd knows now, it keeps.
         if api.knows(&ours.digest).await? {
@@ -81,10 +78,17 @@ async fn round(api: &Api, store: &Store, runtime: &Runtime) -> Result<usize> {
         held.insert(ours.digest);
     }
     let room = store.quota().saturating_sub(store.used());
-    for digest in beyond(room, &held, runtime) {
+    for digest in tokio::task::block_in_place(|| beyond(room, &held, runtime)) {
         leases.release(api, &digest).await?;
     }
     Ok(dropped)
+}
+
+/// Which blobs may go here, because containerd seems to have them.
+fn twice(store: &Store, runtime: &Runtime) -> Result<Vec<Held>> {
+    let mut ours = store.list()?;
+    ours.retain(|ours| runtime.find(&ours.digest).is_some() && !store.is_pinned(&ours.digest));
+    Ok(ours)
 }
 
 /// Which blobs are held in vain, because they are not there, or for which there is no room: the least recently used ones.

@@ -11,6 +11,8 @@ use crate::host::command::Command;
 
 /// The user by whom a program says that the secret is an identity token.
 const IDENTITY: &str = "<token>";
+/// What a program says that has nothing for this registry, which is nothing to worry about.
+const NOT_FOUND: &str = "credentials not found in native keychain";
 /// How Docker writes `docker.io`.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
@@ -108,9 +110,16 @@ async fn ask(helper: &str, registry: &str) -> Option<Credential> {
         registry => registry,
     };
     let command = Command::query(format!("docker-credential-{helper}"));
-    let told = told_by(command.arg("get").input(server.as_bytes().to_vec())).await?;
+    let command = command.arg("get").input(server.as_bytes().to_vec());
+    // It prints why it has none, too.
+    let told = told_by(command.accept(1)).await?;
     let Ok(Told { username, secret }) = serde_json::from_str(&told) else {
-        tracing::warn!(helper, "it does not tell credentials as Docker has them");
+        match told.trim() {
+            NOT_FOUND => {}
+            why if !why.contains('{') => tracing::warn!(helper, why, "no credentials were told"),
+            // There may be a secret in it.
+            _ => tracing::warn!(helper, "it does not tell credentials as Docker has them"),
+        }
         return None;
     };
     if username == IDENTITY {
