@@ -82,7 +82,7 @@ async fn an_identity_token_that_a_credential_program_tells_buys_tokens() {
         folder.path(),
         "docker-credential-of-cloud",
         &format!(
-            r#"echo "$1 $(cat)" >>{place}/told; echo '{{"Username":"<token>","Secret":"id+entity"}}'"#
+            r#"echo "$1 $(cat)" >>{place}/told; echo hm >&2; echo '{{"Username":"<token>","Secret":"id+entity"}}'"#
         ),
     );
     fs::write(&config, r#"{"credHelpers":{"registry.test":"of-cloud"}}"#).expect("it is ours");

@@ -111,11 +111,12 @@ async fn ask(helper: &str, registry: &str) -> Option<Credential> {
     };
     let command = Command::query(format!("docker-credential-{helper}"));
     let command = command.arg("get").input(server.as_bytes().to_vec());
-    // It prints why it has none, too.
-    let told = told_by(command.accept(1)).await?;
-    let Ok(Told { username, secret }) = serde_json::from_str(&told) else {
+    // It prints why it has none, too, on either output.
+    let told = told_by(command.accept(1).with_errors()).await?;
+    let mut values = serde_json::Deserializer::from_str(&told).into_iter();
+    let Some(Ok(Told { username, secret })) = values.next() else {
         match told.trim() {
-            NOT_FOUND => {}
+            none if none.starts_with(NOT_FOUND) => {}
             why if !why.contains('{') => tracing::warn!(helper, why, "no credentials were told"),
             // There may be a secret in it.
             _ => tracing::warn!(helper, "it does not tell credentials as Docker has them"),
