@@ -7,7 +7,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::JoinError;
 
 use super::{Cell, Fetches};
 use crate::layers::blob::Blob;
@@ -29,7 +28,7 @@ impl Fetches {
                 }
             })
         };
-        blocking(reading).await
+        blocking(reading).await?
     }
 
     /// The first bytes of `range`, which is not empty: a little of what the kernel has in memory, or else all of them
@@ -97,7 +96,7 @@ impl Fetches {
     ) -> Result<(File, Partial), Miss> {
         self.let_go_of_dropped();
         let beginning = move || self.sources.store.begin(&digest, size);
-        blocking(beginning).await.map_err(|error| {
+        blocking(beginning).await.flatten().map_err(|error| {
             tracing::warn!(size, %error, "no room to keep a blob: it is passed through");
             Miss::NoRoom
         })
@@ -107,7 +106,7 @@ impl Fetches {
     pub(in crate::layers) async fn keep(self: Arc<Self>, blob: Arc<Blob>, partial: Partial) {
         let (fetches, kept) = (self.clone(), blob.clone());
         let commit = move || fetches.sources.store.commit(&kept, partial);
-        match aside(commit).await {
+        match blocking(commit).await {
             Ok(Ok(())) => self.kept.notify_one(),
             // What was written may be lost, though it can still be read for a while: it is fetched again.
             Ok(Err(error)) => {
@@ -119,20 +118,13 @@ impl Fetches {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let done = aside(work).await;
-    done.unwrap_or_else(|panic| Err(io::Error::other(panic)))
-}
-
 /// Works on the disk, off the threads that serve connections; an error is a panic. Work that is never begun, because
 /// this process ends, is no fault of the disk that anybody is to be told of: who waits for it just ends as well.
-pub(super) async fn aside<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, JoinError> {
+) -> io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Err(ended) if ended.is_cancelled() => std::future::pending().await,
-        done => done,
+        done => done.map_err(io::Error::other),
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::Fetches;
 use super::connect::{Feed, MOST_HOMES};
-use super::disk::aside;
+use super::disk::blocking;
 use crate::layers::blob::{Blob, Refused, Standing};
 use crate::layers::metrics::Source;
 use crate::layers::miss::Miss;
@@ -188,7 +188,7 @@ pub(in crate::layers) async fn put(
     bytes: Vec<u8>,
 ) -> Result<(), Refused> {
     let blob = blob.clone();
-    aside(move || blob.put(at, &bytes))
+    blocking(move || blob.put(at, &bytes))
         .await
-        .unwrap_or_else(|panic| Err(Refused::Disk(std::io::Error::other(panic))))
+        .unwrap_or_else(|panic| Err(Refused::Disk(panic)))
 }

@@ -27,8 +27,10 @@ const SEEDING: Duration = Duration::from_secs(10);
 const LONELY: Duration = Duration::from_millis(500);
 /// A seed is asked no more often than this by all nodes together, as its answer is long.
 const BETWEEN: Duration = Duration::from_secs(2);
-/// How many seeds of which nothing is known are asked at once, and how long it is until the next ones are.
-const AT_ONCE: (usize, Duration) = (5, Duration::from_millis(200));
+/// How many seeds of which nothing is known are asked at once.
+const AT_ONCE: usize = 5;
+/// How long it is until the next of them are.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What one node says and hears.
 pub struct Protocol {
@@ -118,15 +120,14 @@ impl Protocol {
 
     /// Asks the next of those of which nothing is known.
     fn meet(&mut self, now: Instant) {
-        let (count, after) = AT_ONCE;
         let known = self.swim.iter_membership_state();
         let known: HashSet<_> = known.map(|member| member.id().address).collect();
         self.strangers.retain(|stranger| !known.contains(stranger));
-        let rest = self.strangers.len().saturating_sub(count);
+        let rest = self.strangers.len().saturating_sub(AT_ONCE);
         for stranger in self.strangers.split_off(rest) {
             self.ask(stranger, now);
         }
-        self.strange = (rest > 0).then(|| now + after);
+        self.strange = (rest > 0).then(|| now + PAUSE);
     }
 
     fn ask(&mut self, address: SocketAddr, now: Instant) {
